@@ -1,0 +1,155 @@
+"""Train rankclip-mini from the photo packs, stage by stage, with one command:
+
+    python examples/train_mini/train.py --shared ../shared --out runs/mini
+
+Stages: sentences, teacher, heads, unfreeze, text, tune, export, evaluate. Each keeps checkpoints in its own folder under --out and goes on where a
+killed run stopped; a finished stage is skipped. `--stages heads,text` runs some of them. README.md beside this file tells times and figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import runs
+
+if not all(os.environ.get(name) == value for name, value in runs.MALLOC.items()):  # glibc reads them at the start of a process
+    os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **runs.MALLOC})
+
+import numpy as np
+import torch
+
+import image as image_stage
+import sentences as sentence_stage
+import teacher as teacher_stage
+import text as text_stage
+
+STAGES = ("sentences", "teacher", "heads", "unfreeze", "text", "tune", "export", "evaluate")
+WIDTH = 384
+
+
+class Run:
+    """One execution: its folder, its options, and what the stages hand on."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.shared, self.out, self.options = options.shared, options.out, options
+        self.out.mkdir(parents=True, exist_ok=True)
+        self.image = replace(image_stage.Config(), **options.set.get("image", {}))
+        self.text = replace(text_stage.Config(), **options.set.get("text", {}))
+        torch.set_num_threads(options.threads or os.cpu_count() or 1)
+
+    # ------------------------------------------------------------ stages
+
+    def sentences(self) -> None:
+        path = self.out / "sentences.jsonl"
+        if not path.exists():
+            drop = json.loads(self.options.drop.read_text())["words"] if self.options.drop else ()
+            sentence_stage.write(sentence_stage.collect(self.shared, self.options.wordnet, drop=drop), path)
+
+    def teacher(self) -> None:
+        folder = teacher_stage.join_teacher(self.out / "teacher")
+        teacher_stage.embed_all(self.texts, self.out / "teacher.npy", folder, runs.device())
+
+    def heads(self) -> None:
+        corpus = self.corpus()
+        tower, text_map = image_stage.train_heads(corpus, self.first_map(), self.class_rows(corpus), self.shared, self.out / "heads", self.image)
+        np.save(self.out / "map.npy", text_map)
+        check = image_stage.validation(corpus, self.shared, self.teacher_texts(text_map), self.image)
+        self.note("heads", check(tower))
+
+    def unfreeze(self) -> None:
+        corpus = self.corpus()
+        state = runs.load(self.out / "heads" / "done.pt")
+        tower = image_stage.new_tower(self.shared, self.image)
+        tower.load_state_dict(state["tower"])
+        check = image_stage.validation(corpus, self.shared, self.teacher_texts(np.load(self.out / "map.npy")), self.image)
+        tower = image_stage.train_trunk(corpus, tower, np.load(self.out / "map.npy"), self.out / "unfreeze", state, self.image, check)
+        self.note("unfreeze", check(tower))
+
+    def text_tower(self) -> None:
+        rows = sentence_stage.read(self.out / "sentences.jsonl")
+        targets = self.targets()
+        distiller = teacher_stage.Teacher(teacher_stage.join_teacher(self.out / "teacher"))
+        table = text_stage.first_table(distiller.word_vectors(), distiller.pieces_of, self.text.factor)
+        text_stage.distil(rows, targets, table, self.out / "text", self.text)
+
+    # ------------------------------------------------------------ what stages share
+
+    @property
+    def texts(self) -> list[str]:
+        return [row.text for row in sentence_stage.read(self.out / "sentences.jsonl")]
+
+    def corpus(self) -> image_stage.Corpus:
+        return image_stage.load_corpus(self.shared, self.texts, np.load(self.out / "teacher.npy", mmap_mode="r"))
+
+    def first_map(self) -> np.ndarray:
+        path = self.out / "first_map.npy"
+        if not path.exists():
+            kinds = np.array([row.kind for row in sentence_stage.read(self.out / "sentences.jsonl")])
+            np.save(path, text_stage.principal_map(np.load(self.out / "teacher.npy", mmap_mode="r"), kinds, WIDTH))
+        return np.load(path)
+
+    def targets(self) -> np.ndarray:
+        """The teacher's embeddings in rankclip-mini's space, float16 [S, D]."""
+        mapped = np.load(self.out / "teacher.npy", mmap_mode="r").astype(np.float32) @ np.load(self.out / "map.npy")
+        return (mapped / np.linalg.norm(mapped, axis=1, keepdims=True)).astype(np.float16)
+
+    def class_rows(self, corpus: image_stage.Corpus) -> list[list[int]]:
+        """Rows of the sentences that name each of ImageNet's classes."""
+        lines = (self.shared / "weights" / "imagenet_labels.txt").read_text().splitlines()[1:]
+        found = []
+        for line in lines:
+            texts = [template.format(sentence_stage.with_article(name.strip())) for name in line.split(",") for template in sentence_stage.PHOTO_TEMPLATES[:3]]
+            found.append([corpus.texts[text.lower()] for text in texts if text.lower() in corpus.texts])
+        assert all(found), "a class has no sentence"
+        return found
+
+    def teacher_texts(self, text_map: np.ndarray):
+        """The teacher and its map as a text tower, for measuring."""
+        known = {text.lower(): i for i, text in enumerate(self.texts)}
+        vectors = np.load(self.out / "teacher.npy", mmap_mode="r")
+        fresh: list[teacher_stage.Teacher] = []
+
+        def embed(texts: list[str]) -> np.ndarray:
+            keys = [" ".join(text.split()).lower() for text in texts]
+            out = np.empty((len(texts), vectors.shape[1]), np.float32)
+            unknown = [i for i, key in enumerate(keys) if key not in known]
+            for i, key in enumerate(keys):
+                if key in known:
+                    out[i] = vectors[known[key]]
+            if unknown:
+                if not fresh:
+                    fresh.append(teacher_stage.Teacher(teacher_stage.join_teacher(self.out / "teacher")))
+                out[unknown] = fresh[0].embed([texts[i] for i in unknown])
+            out = out @ text_map
+            return out / np.linalg.norm(out, axis=1, keepdims=True)
+
+        return embed
+
+    def note(self, stage: str, figures: dict[str, float]) -> None:
+        runs.Log(self.out / "figures.jsonl").write(stage=stage, **figures)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shared", type=Path, required=True, help="folder with data/ and weights/")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the run")
+    parser.add_argument("--wordnet", type=Path, default=Path("/usr/share/wordnet"), help="WordNet's files (Debian: wordnet-base)")
+    parser.add_argument("--stages", default=",".join(STAGES), help="which stages, by commas")
+    parser.add_argument("--drop", type=Path, help="JSON with words whose sentences are left out (the twin run)")
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--set", type=json.loads, default={}, help='changed settings, e.g. {"image": {"epochs": 2}}')
+    options = parser.parse_args()
+    run = Run(options)
+    methods = {"text": run.text_tower}
+    for stage in options.stages.split(","):
+        print(f"== {stage}", flush=True)
+        methods.get(stage, getattr(run, stage, None))()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""The table of commands, and the one place where an error becomes a message and an exit code.
+
+0 done · 1 a bug of ours · 2 usage · 3 done, but photos could not be read · 4 no photos · 5 store · 6 model or head · 7 network
+130/143 interrupted · 10, 11 answers of --check and --exit-code
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+import rankclip
+from rankclip.cli import config, console, embed, rank, store
+from rankclip.errors import RankclipError
+
+REPORT = "please report it, with the command and the last lines of: rankclip --debug ..."
+
+
+class Commands(TyperGroup):
+    """Catches our errors around every command, in a process and under the test runner alike."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except RankclipError as error:
+            console.say_error(error)
+            raise typer.Exit(error.exit_code) from error
+        except BrokenPipeError:
+            raise typer.Exit(0) from None
+        except KeyboardInterrupt:
+            console.say("rankclip: interrupted")
+            raise typer.Exit(130) from None
+        except MemoryError as error:
+            console.say("rankclip: not enough memory\n  try a smaller --batch-size")
+            raise typer.Exit(6) from error
+        except Exception as error:
+            if ctx.params.get("debug") or isinstance(error, (typer.Exit, typer.Abort, *usage_errors())):
+                raise
+            console.say(f"rankclip: a bug: {type(error).__name__}: {error}\n  {REPORT}")
+            raise typer.Exit(1) from error
+
+
+def usage_errors() -> tuple[type[BaseException], ...]:
+    """Typer's own error for a wrong command line; it carries its exit code, 2."""
+    return (typer.BadParameter.__mro__[1],)
+
+
+app = typer.Typer(
+    name="rankclip", cls=Commands, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Put a local photo collection in the order a sentence asks for. Offline; no picture ever leaves the machine.",
+)  # fmt: skip
+TABLE = (embed, rank, store, config)
+
+
+def show_version(value: bool) -> None:
+    if value:
+        typer.echo(f"rankclip {rankclip.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", callback=show_version, is_eager=True, help="show the version and exit")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="show the whole trace of an unexpected error")] = False,
+) -> None:
+    pass
+
+
+for command in TABLE:
+    command.register(app)
+
+
+def main() -> None:
+    """Run the command line."""
+    if sys.platform != "win32":
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads must not burn the cores that decode
+    app()

@@ -1,0 +1,279 @@
+"""`Collection`: the public API, with everything that the command line can do.
+
+photos = Collection("./photos")
+photos.embed()
+for hit in photos.rank("older faces first", top=20):
+    print(hit.rank, hit.score, hit.path)
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rankclip import scoring
+from rankclip.backbones.specs import Backbone, find
+from rankclip.collection import ranking
+from rankclip.collection.embedding import Embedding, Gallery, Survey, survey
+from rankclip.collection.galleries import Remembered, Seen, without_copies
+from rankclip.engines.base import Engine
+from rankclip.errors import InputError, NothingToDo, StoreLocked, StoreReadOnly
+from rankclip.instructions import parse
+from rankclip.photos.decode import DecodeOptions, decode
+from rankclip.photos.discover import Walk, WalkOptions, check_roots
+from rankclip.registry import ENGINES, available, resolve
+from rankclip.settings import DEFAULT_MODEL, Settings
+from rankclip.settings import resolve as resolve_settings
+from rankclip.store.store import Store, View
+from rankclip.types import EmbedReport, Progress, Ranking, Silent
+
+CATALOGUE_BYTES = 420  # a photo's rows in the catalogue, indexes included (measured over 100,000 photos)
+
+
+class Collection:
+    """Photos under some paths, their embeddings in a store, and one backbone that made them.
+
+    paths: folders (recursive) and files; the current folder if none. settings: as `rankclip config show` prints them; keyword
+    arguments such as `model`, `store`, `engine`, `device` override single ones.
+
+    >>> Collection("./photos", model="toy").rank("red first")  # doctest: +SKIP
+    """
+
+    def __init__(self, *paths: str | os.PathLike[str], settings: Settings | None = None, walk: WalkOptions | None = None, progress: Progress | None = None,
+                 cancel: threading.Event | None = None, **overrides: Any) -> None:  # fmt: skip
+        self.settings = settings or resolve_settings(overrides).settings
+        self.roots = [os.fspath(path) for path in paths] or ["."]
+        self.walk_options = walk or WalkOptions(raw=available("rawpy"))
+        self.progress = progress or Silent()
+        self.cancel = cancel or threading.Event()
+        self.report = EmbedReport()
+        self.notes: list[str] = []
+        self.present = self.roots  # those that are there now
+
+    # ------------------------------------------------------------ embedding
+
+    def embed(self, *, retry_failed: bool = False, force: bool = False, allow_truncated: bool = False, dry_run: bool = False) -> EmbedReport:
+        """Bring the store up to date with the photos on the disk; returns what was done.
+
+        retry_failed: read again what could not be read before. force: embed everything again.
+        Raises NothingToDo when no photo is found, StoreLocked when another process writes, InputError for a path that is not there.
+        """
+        self._check_roots()
+        if dry_run:
+            return self._survey_only(retry=retry_failed, force=force)
+        with Store.open(self.folder, write=True, lock_timeout=self.settings.lock_timeout) as store:
+            self._update(store, retry=retry_failed, force=force, allow_truncated=allow_truncated)
+        self._check_found()
+        return self.report
+
+    def _survey_only(self, *, retry: bool, force: bool) -> EmbedReport:
+        with ExitStack() as stack:
+            store = stack.enter_context(Store.open(self.folder)) if Store.exists(self.folder) else None
+            walk = Walk(self.present, self.walk_options)
+            self._tell(walk, survey(walk, store, store.view(self.backbone.space) if store else None, retry=retry, force=force))
+        return self.report
+
+    def _update(self, store: Store, *, retry: bool = False, force: bool = False, allow_truncated: bool = False) -> Seen:
+        """Look at the disk and embed what is pending; returns the gallery."""
+        walk = Walk(self.present, self.walk_options)
+        found = survey(walk, store, store.view(self.backbone.space), retry=retry, force=force)
+        return self._embed_pending(store, walk, found, allow_truncated=allow_truncated)
+
+    def _embed_pending(self, store: Store, walk: Walk, found: Survey, *, allow_truncated: bool = False) -> Seen:
+        work = Embedding(store, self.backbone, lambda: self.image_engine, self.settings, self.progress, allow_truncated=allow_truncated, cancel=self.cancel)
+        report = work.run(found)
+        self._tell(walk, found, report, work.gallery)
+        return Seen.of(found.gallery, work.gallery)
+
+    def _tell(self, walk: Walk, found: Survey, report: EmbedReport | None = None, added: Gallery | None = None) -> None:
+        """Fill the report from a survey and what was done about it."""
+        self.report = report or EmbedReport(new=len(found.pending), moved=len(found.moved))
+        self.report.unchanged, self.report.remembered, self.report.skipped = found.unchanged, len(found.remembered), walk.skipped
+        self.report.missing_roots = [root for root in self.roots if root not in self.present]
+        self.report.failures = walk.failures + self.report.failures
+        self.report.failed += len(walk.failures)
+        if report is not None and report.new:
+            self.report.engine = self.image_engine.describe()
+
+    def disk_needed(self, photos: int) -> int:
+        """Return about how many bytes the store needs for so many more photos."""
+        space = self.backbone.space
+        tokens = space.patches * space.token_width + 12 if self.settings.tokens else 0
+        return photos * (3 * space.width + 12 + tokens + CATALOGUE_BYTES)
+
+    # ------------------------------------------------------------ ranking
+
+    def rank(self, instruction: str, *, scan: bool = True, unique: bool = False, **options: Any) -> Ranking:
+        """Order the photos by an instruction, embedding first what is new.
+
+        scan: look at the disk (otherwise the store is taken as it is). unique: one path for each content.
+        Options: method, top, bottom, min_percentile, exact, plus, minus (see `RankOptions`).
+        Raises InstructionError for an empty or half-said instruction, NothingToDo for an empty gallery.
+        """
+        return self.rank_all([instruction], scan=scan, unique=unique, **options)[0]
+
+    def rank_all(self, instructions: Sequence[str], *, scan: bool = True, unique: bool = False, **options: Any) -> list[Ranking]:
+        """Order the photos by several instructions in one go."""
+        chosen = ranking.RankOptions(**options)
+        chosen.check()
+        parsed = [parse(text) for text in instructions]
+        choices = [ranking.choose(instruction, chosen.method) for instruction in parsed]
+        self._check_roots()
+        with ExitStack() as stack:
+            store, gallery = self._gallery(stack, scan=scan)
+            gallery = without_copies(gallery) if unique else gallery
+            view = store.view(self.backbone.space)
+            terms = self._terms(store, view, chosen)
+            results = []
+            for instruction, choice in zip(parsed, choices, strict=True):
+                query = ranking.make_query(choice, instruction, self._text_embedder(store), terms)
+                ranked = ranking.rank_gallery(store, view, gallery, query, chosen, self._not_yet)
+                if not len(ranked.places):
+                    raise self._nothing()
+                results.append(ranking.build(instruction, choice, query, view, gallery, ranked))
+        return results
+
+    def _gallery(self, stack: ExitStack, *, scan: bool) -> tuple[Store, Seen | Remembered]:
+        """Open the store and say which photos are ordered; new ones are embedded first, where the store can be written."""
+        self._not_yet = 0
+        exists = Store.exists(self.folder)
+        if not scan:
+            if not exists:
+                raise NothingToDo(f"{self.folder}: there is no store yet", hint="run the command without --no-scan, or rankclip embed first")
+            store = stack.enter_context(Store.open(self.folder))
+            return store, Remembered(store, self.roots)
+        walk = Walk(self.present, self.walk_options)
+        reader = Store.open(self.folder) if exists else None
+        try:
+            found = survey(walk, reader, reader.view(self.backbone.space) if reader else None)
+        finally:
+            if reader is not None:
+                reader.close()
+        if not (found.pending or found.moved) and exists:
+            self._tell(walk, found)
+            return stack.enter_context(Store.open(self.folder)), Seen.of(found.gallery)
+        return self._write_or_read(stack, walk, found)
+
+    def _write_or_read(self, stack: ExitStack, walk: Walk, found: Survey) -> tuple[Store, Seen]:
+        if not (found.pending or found.moved or found.gallery.contents):
+            self._tell(walk, found)
+            raise self._nothing()
+        try:
+            store = stack.enter_context(Store.open(self.folder, write=True, lock_timeout=self.settings.lock_timeout))
+        except (StoreLocked, StoreReadOnly) as error:
+            if not Store.exists(self.folder):
+                raise
+            self._not_yet = len(found.pending)
+            self.notes.append(f"{error.message}; {len(found.pending)} photos are not in the store yet, the others are ranked")
+            self._tell(walk, Survey(found.gallery, [], [], found.remembered, found.unchanged))
+            return stack.enter_context(Store.open(self.folder)), Seen.of(found.gallery)
+        return store, self._embed_pending(store, walk, found)
+
+    def _terms(self, store: Store, view: View, options: ranking.RankOptions) -> list[tuple[float, np.ndarray, str]]:
+        """Embed what `plus` and `minus` name: texts or photos, each with a weight in front ("2:beach")."""
+        terms = []
+        for sign, names in ((1.0, options.plus), (-1.0, options.minus)):
+            for name in names:
+                weight, text = weighted(name)
+                vector = self._photo_embedding(store, view, text) if os.path.isfile(text) else scoring.phrase_embedding(text, self._text_embedder(store))
+                terms.append((sign * weight, vector, text))
+        return terms
+
+    def _photo_embedding(self, store: Store, view: View, path: str) -> np.ndarray:
+        """Return a photo's embedding, from the store if it is there, float32 [D]."""
+        folder, name = os.path.split(os.path.abspath(path))
+        known = store.catalogue.files_in(folder).get(name)
+        found = os.stat(path)
+        if known is not None and known.content in view.embedded and (known.size, known.mtime_ns) == (found.st_size, found.st_mtime_ns):
+            row = view.rows_of(np.array([known.content]))
+            return scoring.unit(view.master[row[0]].astype(np.float32))
+        decoded = decode(path, DecodeOptions(self.backbone.input))
+        assert decoded.pixels is not None
+        batch = np.zeros((self.settings.batch_size, *decoded.pixels.shape), np.uint8)
+        batch[0] = decoded.pixels
+        return self.image_engine.encode_images(batch).pooled[0]
+
+    def _text_embedder(self, store: Store) -> scoring.Embed:
+        """Return a function texts -> unit rows that asks the store first."""
+        space = self.backbone.space
+
+        def embed(texts: list[str]) -> np.ndarray:
+            known = store.cached_texts(space, texts)
+            missing = list(dict.fromkeys(text for text in texts if text not in known))
+            if missing:
+                vectors = dict(zip(missing, self.text_engine.encode_texts(missing), strict=True))
+                store.cache_texts(space, vectors)
+                known |= vectors
+            return np.stack([known[text] for text in texts])
+
+        return embed
+
+    # ------------------------------------------------------------ parts
+
+    @cached_property
+    def folder(self) -> Path:
+        """The store's folder."""
+        return self.settings.store_folder()
+
+    @cached_property
+    def backbone(self) -> Backbone:
+        """The backbone that the settings name; `--engine toy` alone means the toy."""
+        toy = self.settings.engine == "toy" and self.settings.model == DEFAULT_MODEL
+        return find("toy" if toy else self.settings.model)
+
+    @cached_property
+    def image_engine(self) -> Engine:
+        return self._engine(self.backbone.image_engine)
+
+    @cached_property
+    def text_engine(self) -> Engine:
+        return self.image_engine if self.backbone.text_engine == self.backbone.image_engine else self._engine(self.backbone.text_engine)
+
+    def _engine(self, default: str) -> Engine:
+        name = default if self.settings.engine == "auto" else self.settings.engine
+        engine: Engine = resolve(ENGINES, name, what="engine")(self.backbone, self.settings)
+        return engine
+
+    def _check_roots(self) -> None:
+        """Refuse a path that is not there, unless the store knows it: then it is only missing now."""
+        known: list[str] = []
+        if any(not os.path.lexists(root) for root in self.roots) and Store.exists(self.folder):
+            with Store.open(self.folder) as store:
+                known = list(store.catalogue.folders().values())
+        self.present = check_roots(self.roots, known)
+        self.notes += [f"{root}: not there now; nothing about its photos is forgotten" for root in self.roots if root not in self.present]
+
+    def _check_found(self) -> None:
+        if self.report.found == 0:
+            raise self._nothing()
+
+    def _nothing(self) -> NothingToDo:
+        looked = ", ".join(self.roots[:3]) + (" ..." if len(self.roots) > 3 else "")
+        left_out = self.report.skipped.total
+        hint = f"{left_out} other files were left out (--hidden and --any-extension look at more)" if left_out else "give a folder that holds photos"
+        unread = f"; {self.report.failed + self.report.remembered} could not be read" if self.report.failed + self.report.remembered else ""
+        return NothingToDo(f"no photos found in {looked}{unread}", hint=hint)
+
+
+def weighted(text: str) -> tuple[float, str]:
+    """Split "2:beach" into a weight and a text; the weight is 1 where none is given.
+
+    >>> weighted("0.5:night"), weighted("C:beach")
+    ((0.5, 'night'), (1.0, 'C:beach'))
+    """
+    number, colon, rest = text.partition(":")
+    try:
+        weight = float(number) if colon and rest.strip() else 1.0
+        text = rest.strip() if colon and rest.strip() else text
+    except ValueError:
+        weight = 1.0
+    if not text.strip():
+        raise InputError("an empty text cannot be added or subtracted")
+    return weight, text

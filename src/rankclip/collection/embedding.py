@@ -1,0 +1,248 @@
+"""One run of `embed`: look at the disk, decode what is new in worker processes, run the image tower, write. The three overlap.
+
+The main thread lists, feeds the workers, groups their answers into batches and commits; one thread runs the engine. Batches are always
+padded to full size, so that an embedding is bit-equal whatever its neighbours.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Container, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+
+from rankclip.backbones.specs import Backbone
+from rankclip.engines.base import Engine
+from rankclip.photos.decode import DecodeOptions, stamp_of
+from rankclip.photos.discover import Walk
+from rankclip.photos.pool import NOBODY, DecodePool
+from rankclip.photos.worker import Answer, Task, WorkerOptions
+from rankclip.settings import Settings
+from rankclip.store.keys import KnownFile, State, state
+from rankclip.store.store import Batch, NewFile, Store, View
+from rankclip.types import EmbedReport, Failure, Features, FileStamp, Progress
+
+MEGA = 1_000_000
+IN_MODEL = 2  # batches given to the engine at once: one in work, one waiting
+
+
+@dataclass(slots=True)
+class Gallery:
+    """The readable photos of some roots: content numbers and paths as the user sees them, side by side."""
+
+    contents: list[int] = field(default_factory=list)
+    shown: list[str] = field(default_factory=list)
+
+    def add(self, content: int, shown: str) -> None:
+        self.contents.append(content)
+        self.shown.append(shown)
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A file that must be read."""
+
+    folder: str
+    name: str
+    shown: str
+    stamp: FileStamp
+
+    @property
+    def path(self) -> str:
+        return f"{self.folder}/{self.name}" if self.folder != "/" else f"/{self.name}"
+
+
+@dataclass(slots=True)
+class Survey:
+    """What one look at the disk found, compared with the store."""
+
+    gallery: Gallery = field(default_factory=Gallery)
+    moved: list[tuple[str, str, FileStamp, int]] = field(default_factory=list)
+    pending: list[Pending] = field(default_factory=list)
+    remembered: list[str] = field(default_factory=list)
+    unchanged: int = 0
+
+
+def survey(walk: Walk, store: Store | None, view: View | None, *, retry: bool = False, force: bool = False) -> Survey:
+    """Compare every candidate with the store: one `stat` each, nothing is read."""
+    found = Survey()
+    embedded: Container[int] = view.embedded if view is not None and not force else ()
+    for listing in walk.listings():
+        known = store.catalogue.files_in(listing.folder) if store is not None else {}
+        for entry in listing.entries:
+            facts, at_path = entry.stat, known.get(entry.name)
+            at_inode = partial(_at_inode, store, facts)
+            what = state(facts.st_size, facts.st_mtime_ns, at_path, at_inode, embedded, retry=retry)
+            if what is State.UNCHANGED and at_path is not None:
+                found.unchanged += 1
+                found.gallery.add(at_path.content, entry.shown)
+            elif what is State.MOVED and (moved := at_inode()) is not None:
+                found.moved.append((listing.folder, entry.name, stamp_of(facts), moved.content))
+                found.gallery.add(moved.content, entry.shown)
+            elif what is State.REMEMBERED:
+                found.remembered.append(entry.shown)
+            else:
+                found.pending.append(Pending(listing.folder, entry.name, entry.shown, stamp_of(facts)))
+    return found
+
+
+def _at_inode(store: Store | None, facts: os.stat_result) -> KnownFile | None:
+    return store.catalogue.file_at_inode(facts.st_dev, facts.st_ino) if store is not None else None
+
+
+@dataclass(slots=True)
+class Ready:
+    """A decoded photo on its way to the engine."""
+
+    file: Pending
+    answer: Answer
+
+
+class Embedding:
+    """Decode, embed and record the pending files of a survey."""
+
+    def __init__(self, store: Store, backbone: Backbone, engine: Callable[[], Engine], settings: Settings, progress: Progress, *,
+                 allow_truncated: bool = False, cancel: threading.Event | None = None) -> None:  # fmt: skip
+        self.store, self.backbone, self.engine, self.settings, self.progress = store, backbone, engine, settings, progress
+        self.space = backbone.space
+        self.cancel = cancel or threading.Event()
+        options = DecodeOptions(backbone.input, settings.max_megapixels * MEGA, allow_truncated=allow_truncated)
+        self.worker = WorkerOptions(options, settings.time_limit_photo, settings.memory_limit_photo << 20)
+        self.report = EmbedReport()
+        self.gallery = Gallery()
+        self.embedded = set(store.view(self.space).embedded)
+        self.waiting: list[Ready] = []  # decoded, not yet a full batch
+        self.copies: list[Ready] = []  # content known: only the file is recorded
+        self.running: deque[tuple[list[Ready], Future[Features]]] = deque()
+        self.decode_seconds = self.model_seconds = 0.0
+
+    def run(self, found: Survey) -> EmbedReport:
+        """Work through the pending files; returns what was done. Stops early, keeping what is finished, when `cancel` is set."""
+        began = time.monotonic()
+        if found.moved:
+            self.store.add_moved(found.moved)
+        self.report.moved = len(found.moved)
+        if found.pending:
+            self.progress.start(len(found.pending), "photos")
+            with DecodePool(self.worker, self.settings.worker_count()) as pool, ThreadPoolExecutor(1, "model") as model:
+                self._loop(found.pending, pool, model)
+            self.progress.done()
+        self.report.seconds = time.monotonic() - began
+        if found.pending and self.report.seconds > 0:
+            self.report.decode_share = self.decode_seconds / self.report.seconds / self.settings.worker_count()
+            self.report.model_share = self.model_seconds / self.report.seconds
+        return self.report
+
+    def _loop(self, pending: list[Pending], pool: DecodePool, model: ThreadPoolExecutor) -> None:
+        tasks = self._tasks(pending)
+        more = True
+        while (more or pool.in_flight or self.waiting or self.running) and not self.cancel.is_set():
+            while more and pool.room and len(self.running) < IN_MODEL:
+                task = next(tasks, None)
+                more = task is not None
+                if task is not None:
+                    pool.submit(task)
+            if pool.in_flight or self.running:
+                for answer in pool.ready(timeout=0.2):
+                    self._sort_in(pending, answer)
+            last = not more and not pool.in_flight
+            if len(self.running) < IN_MODEL and (len(self.waiting) >= self.settings.batch_size or (last and self.waiting)):
+                self._submit(model, pool)
+            self._commit_finished(wait=False)
+        self._commit_finished(wait=True)  # after Ctrl-C too: the batch in hand is kept
+        self._commit_copies()
+
+    def _tasks(self, pending: Iterable[Pending]) -> Iterator[Task]:
+        for number, file in enumerate(pending):
+            yield Task(number, file.path, self._known(file.stamp.size))
+
+    def _known(self, size: int) -> tuple[bytes, ...]:
+        """Digests of contents of this size that are embedded: a file that has one of them need not be decoded."""
+        catalogue = self.store.catalogue
+        return tuple(digest for digest in catalogue.digests_of_size(size) if catalogue.content_of(digest) in self.embedded)
+
+    def _sort_in(self, pending: list[Pending], answer: Answer) -> None:
+        """Put an answer where it belongs: failed, known content, or to the engine."""
+        if answer.number == NOBODY:
+            return
+        file = pending[answer.number]
+        self.decode_seconds += answer.seconds
+        if answer.decoded is None:
+            self._fail(file, answer)
+        elif answer.decoded.pixels is None:
+            self.copies.append(Ready(file, answer))
+        else:
+            self.waiting.append(Ready(file, answer))
+
+    def _fail(self, file: Pending, answer: Answer) -> None:
+        self.report.failed += 1
+        self.report.failures.append(Failure(file.shown, answer.reason, answer.kind))
+        if answer.kind not in ("missing", "changing"):  # these may be well at the next run
+            self.store.add_failure(file.folder, file.name, file.stamp, answer.kind, answer.reason)
+        self.progress.advance()
+
+    def _submit(self, model: ThreadPoolExecutor, pool: DecodePool) -> None:
+        size = self.settings.batch_size
+        batch, self.waiting = self.waiting[:size], self.waiting[size:]
+        pixels = np.zeros((size, self.backbone.input.size, self.backbone.input.size, 3), np.uint8)
+        for row, ready in enumerate(batch):
+            assert ready.answer.decoded is not None and ready.answer.decoded.pixels is not None
+            pixels[row] = ready.answer.decoded.pixels
+        future = model.submit(self._encode, pixels)
+        future.add_done_callback(lambda _: pool.ring())
+        self.running.append((batch, future))
+
+    def _encode(self, pixels: np.ndarray) -> Features:
+        began = time.monotonic()
+        features = self.engine().encode_images(pixels)
+        self.model_seconds += time.monotonic() - began
+        return features
+
+    def _commit_finished(self, *, wait: bool) -> None:
+        while self.running and (wait or self.running[0][1].done()):
+            batch, future = self.running.popleft()
+            self._commit(batch, future.result())
+        if self.copies and not self.running:
+            self._commit_copies()
+
+    def _commit(self, batch: list[Ready], features: Features) -> None:
+        """Record a batch; contents that became known meanwhile get no second row."""
+        files = [new_file(ready) for ready in batch]
+        fresh = [row for row, file in enumerate(files) if file.digest not in {f.digest for f in files[:row]} and self._is_new(file.digest)]
+        tokens = features.tokens[fresh] if features.tokens is not None and self.settings.tokens else None
+        self.store.add(self.space, Batch(files, features.pooled[fresh], tokens, [files[row].digest for row in fresh]))
+        for ready, file in zip(batch, files, strict=True):
+            content = self.store.catalogue.content_of(file.digest)
+            self.embedded.add(content)
+            self.gallery.add(content, ready.file.shown)
+        self.report.new += len(fresh)
+        self.report.copies += len(batch) - len(fresh)
+        self.progress.advance(len(batch))
+
+    def _is_new(self, digest: bytes) -> bool:
+        content = self.store.catalogue.content_of(digest)
+        return content == 0 or content not in self.embedded
+
+    def _commit_copies(self) -> None:
+        """Record files whose content is in the store already (or has just come there)."""
+        if not self.copies:
+            return
+        self.store.add(self.space, Batch([new_file(ready) for ready in self.copies]))
+        for ready in self.copies:
+            assert ready.answer.decoded is not None
+            self.gallery.add(self.store.catalogue.content_of(ready.answer.decoded.digest), ready.file.shown)
+        self.report.copies += len(self.copies)
+        self.progress.advance(len(self.copies))
+        self.copies = []
+
+
+def new_file(ready: Ready) -> NewFile:
+    decoded = ready.answer.decoded
+    assert decoded is not None
+    return NewFile(ready.file.folder, ready.file.name, decoded.stamp, decoded.digest, decoded.facts)

@@ -1,0 +1,135 @@
+"""`rank`: choose the method, make the query, score the gallery, put the result together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rankclip import scoring
+from rankclip.collection.galleries import Remembered, Seen
+from rankclip.errors import InputError
+from rankclip.instructions import PLAIN, Instruction
+from rankclip.registry import METHODS, check_name, resolve
+from rankclip.scoring import Order, Query
+from rankclip.store.store import Store, View
+from rankclip.types import Explanation, Ranking
+
+
+@dataclass(frozen=True, slots=True)
+class RankOptions:
+    """What `Collection.rank` can be asked for besides the instruction."""
+
+    method: str = "auto"
+    top: int | None = None
+    bottom: int | None = None
+    min_percentile: float | None = None
+    min_score: float | None = None
+    exact: bool = False
+    plus: Sequence[str] = ()
+    minus: Sequence[str] = ()
+
+    def check(self) -> None:
+        if self.method != "auto":
+            check_name(METHODS, self.method, what="method")
+        for name, value in (("--top", self.top), ("--bottom", self.bottom)):
+            if value is not None and value < 1:
+                raise InputError(f"{name} must be at least 1, got {value}")
+        if self.min_percentile is not None and not 0 <= self.min_percentile <= 100:
+            raise InputError(f"--min-percentile must be from 0 to 100, got {self.min_percentile:g}")
+        if self.bottom is not None and not (self.top is self.min_percentile is self.min_score is None):
+            raise InputError("--bottom cannot be combined with --top, --min-percentile or --min-score")
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A method and the sentence that says why it was taken."""
+
+    method: str
+    rule: str
+
+
+def choose(instruction: Instruction, method: str) -> Choice:
+    """Resolve `auto`: two ends or a comparative -> direction, anything else -> similarity.
+
+    Raises InputError when `direction` is asked for and the instruction has one end only.
+    """
+    if method == "direction" and not instruction.two_ended:
+        raise InputError(
+            f"method direction needs two ends, and {instruction.text!r} names one", hint='for example "from dark to bright", or --method similarity'
+        )
+    if method != "auto":
+        return Choice(method, f"--method {method}")
+    if instruction.two_ended:
+        return Choice("direction", f"the instruction has two ends ({instruction.rule})")
+    return Choice("similarity", "no second end was named" if instruction.rule != PLAIN else "taken as a plain sentence")
+
+
+def make_query(choice: Choice, instruction: Instruction, embed: scoring.Embed, terms: Sequence[tuple[float, np.ndarray, str]]) -> Query:
+    make: Callable[..., Any] = resolve(METHODS, choice.method, what="method")
+    query: Query = make(instruction, embed)
+    return scoring.shifted(query, terms)
+
+
+def rank_gallery(store: Store, view: View, gallery: Seen | Remembered, query: Query, options: RankOptions, not_yet: int = 0) -> Ranked:
+    """Score and sort. not_yet: photos that were found but could not be embedded now."""
+    rows = view.rows_of(gallery.contents)  # int64 [all], -1 where there is no embedding
+    places = np.flatnonzero(rows >= 0)  # int64 [G]
+    rows = rows[places]
+    approximate, error = approximate_scores(store, view, rows, query)
+
+    def exactly(some: np.ndarray) -> np.ndarray:
+        return scoring.exact(view.master, rows[some], query.vector)
+
+    def paths(some: np.ndarray) -> list[str]:
+        return gallery.paths(places[some])
+
+    order = scoring.order(approximate, error, exactly, paths, top=wanted(len(rows), options), bottom=options.bottom, all_exact=options.exact)
+    if options.min_score is not None:
+        order = order.first(int(np.searchsorted(-order.scores, -options.min_score, side="right")))
+    return Ranked(order, places, not_yet + len(gallery.contents) - len(places))
+
+
+def wanted(size: int, options: RankOptions) -> int | None:
+    """How many photos to return: the smaller of `top` and what `min_percentile` lets through."""
+    limits = [options.top] if options.top is not None else []
+    if options.min_percentile is not None:
+        limits.append(math.floor((100 - options.min_percentile) / 100 * max(1, size - 1)) + 1)
+    return min(limits) if limits else None
+
+
+def approximate_scores(store: Store, view: View, rows: np.ndarray, query: Query) -> tuple[np.ndarray, np.ndarray]:
+    """Scores of some rows from their int8 form, and how far they can be off: float32 [G] twice. Whole scans are cached and extended."""
+    error = scoring.error_bound(view.scales, query.vector)
+    if len(rows) * 8 < view.rows:  # a small folder in a large store
+        return scoring.scan(view.small[rows], view.scales[rows], query.vector), error[rows]
+    scores = store.cached_scores(view, query.key)
+    if len(scores) < view.rows:
+        fresh = scoring.scan(view.small[len(scores) :], view.scales[len(scores) :], query.vector)
+        scores = np.concatenate([scores, fresh])
+        store.cache_scores(view, query.key, scores)
+    return scores[rows], error[rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """A sorted gallery: the order, the gallery position of each embedded photo (int64 [G]), and how many photos have no embedding."""
+
+    order: Order
+    places: np.ndarray
+    pending: int
+
+
+def build(instruction: Instruction, choice: Choice, query: Query, view: View, gallery: Seen | Remembered, ranked: Ranked) -> Ranking:
+    """Put the columns of a `Ranking` together."""
+    order, size = ranked.order, len(ranked.places)
+    positions = ranked.places[order.index]
+    rows = view.rows_of(gallery.contents[positions])
+    return Ranking(
+        instruction.text, choice.method, view.space.fingerprint, size, ranked.pending, gallery.paths(positions), order.scores,
+        cosines=scoring.exact(view.master, rows, query.cosine).astype(np.float32), percentiles=scoring.percentiles(order.ranks, size), ranks=order.ranks,
+        meaning=query.meaning, explanation=Explanation(choice.method, choice.rule, instruction.describe(), query.texts),
+    )  # fmt: skip

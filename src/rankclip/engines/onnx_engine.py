@@ -1,0 +1,94 @@
+"""ONNX Runtime: rankclip-mini's both towers, and the exported text tower of any other backbone.
+
+The image graph takes raw pixels (uint8 [B, S, S, 3]) and normalises them itself; the text graph takes token ids of any length, so that
+a short instruction costs a short sequence.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from rankclip.backbones.specs import Backbone
+from rankclip.backbones.tokens import END, tokenize
+from rankclip.engines.base import normalize
+from rankclip.errors import ModelError
+from rankclip.settings import Settings
+from rankclip.types import Features
+
+IMAGE, TEXT = "image.onnx", "text.onnx"
+TEXTS_AT_ONCE = 64
+
+
+class OnnxEngine:
+    """Runs exported graphs on the CPU, or on CUDA where ONNX Runtime has it."""
+
+    def __init__(self, backbone: Backbone, settings: Settings) -> None:
+        if backbone.folder is None:
+            raise ModelError(f"{backbone.name} has no ONNX graphs", hint=f"use --engine {backbone.image_engine}")
+        self.backbone, self.settings = backbone, settings
+        self.folder = backbone.folder
+
+    def describe(self) -> str:
+        return f"onnx, {self._device}, {self.backbone.extra.get('precision', 'fp32')}"
+
+    def encode_images(self, pixels: np.ndarray) -> Features:
+        """See `Engine`."""
+        pooled, *tokens = self._image.run(None, {"pixels": pixels})
+        return Features(pooled, tokens[0] if tokens else None)
+
+    def encode_texts(self, texts: list[str]) -> np.ndarray:
+        """See `Engine`."""
+        return np.concatenate([self._encode(texts[i : i + TEXTS_AT_ONCE])[0] for i in range(0, len(texts), TEXTS_AT_ONCE)])
+
+    def encode_text_states(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Return token states, float32 [Q, T, W], and which of them are real, bool [Q, T]."""
+        _, states, ids = self._encode(texts)
+        places = np.arange(ids.shape[1])
+        return states, places[None] <= (ids == END).argmax(axis=1)[:, None]
+
+    def _encode(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        ids = tokenize(texts, context=self.backbone.context)
+        longest = int((ids == END).argmax(axis=1).max()) + 1
+        ids = ids if self.backbone.extra.get("fixed_context") else ids[:, :longest]
+        pooled, *states = self._text.run(None, {"ids": ids})
+        return normalize(pooled), states[0] if states else pooled[:, None], ids
+
+    @cached_property
+    def _image(self) -> onnxruntime.InferenceSession:
+        return self._session(self.folder / IMAGE)
+
+    @cached_property
+    def _text(self) -> onnxruntime.InferenceSession:
+        return self._session(self.folder / TEXT)
+
+    @property
+    def _device(self) -> str:
+        wanted = self.settings.device
+        usable = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+        if wanted.startswith("cuda") and not usable:
+            raise ModelError(f"device {wanted!r} is not usable by this ONNX Runtime", hint="run: python -m pip install onnxruntime-gpu, or use --device cpu")
+        if wanted not in ("auto", "cpu") and not wanted.startswith("cuda"):
+            raise ModelError(f"device {wanted!r} is not known to the onnx engine", hint="valid: auto, cpu, cuda, cuda:N")
+        return "cuda" if usable and wanted != "cpu" else "cpu"
+
+    def _session(self, path: Path) -> onnxruntime.InferenceSession:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self.settings.thread_count()
+        options.log_severity_level = 3
+        # waiting threads would burn the cores that decode the next photos
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        providers = ["CPUExecutionProvider"]
+        if self._device == "cuda":
+            number = self.settings.device.partition(":")[2] or "0"
+            providers.insert(0, ("CUDAExecutionProvider", {"device_id": number}))  # type: ignore[arg-type]
+        if not path.is_file():
+            raise ModelError(f"{path}: missing", hint="install rankclip again" if "mini" in str(path) else "fetch the model again")
+        try:
+            return onnxruntime.InferenceSession(os.fspath(path), options, providers=providers)
+        except Exception as error:  # the runtime's own errors have no common base
+            raise ModelError(f"{path}: cannot be loaded ({str(error).splitlines()[0][:160]})", hint="run: rankclip doctor") from error

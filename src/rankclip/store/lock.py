@@ -1,0 +1,44 @@
+"""One writer at a time: a file lock that dies with its process, and a note of who holds it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from rankclip.errors import StoreLocked, StoreReadOnly
+
+LOCK, HOLDER = "writer.lock", "writer.pid"
+
+
+class WriterLock:
+    """Take the store's writer lock.
+
+    Raises StoreLocked with the holder's pid when it is not free within `timeout` seconds (inf waits for ever).
+    """
+
+    def __init__(self, folder: Path, timeout: float) -> None:
+        self.folder = folder
+        self.lock = FileLock(folder / LOCK)
+        try:
+            self.lock.acquire(timeout=-1 if timeout == float("inf") else timeout, poll_interval=0.05)
+        except Timeout as error:
+            raise StoreLocked(f"{folder}: {holder(folder)} is writing", hint="wait for it, or give --lock-timeout SECONDS (inf waits for ever)") from error
+        except OSError as error:
+            raise StoreReadOnly(f"{folder}: cannot be written ({(error.strerror or str(error)).lower()})", hint="use another store: --store DIR") from error
+        (folder / HOLDER).write_text(f"{os.getpid()} {' '.join(sys.argv)[:200]}\n", errors="replace")
+
+    def release(self) -> None:
+        (self.folder / HOLDER).unlink(missing_ok=True)
+        self.lock.release()
+
+
+def holder(folder: Path) -> str:
+    """Say who holds the lock, as far as is known."""
+    try:
+        pid = (folder / HOLDER).read_text().split()[0]
+    except (OSError, IndexError):
+        return "another process"
+    return f"process {pid}"

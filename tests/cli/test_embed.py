@@ -1,0 +1,101 @@
+"""`embed`: what is new, unchanged, moved, copied, failed; the summary line."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from tests.conftest import Run, noise_photo, square
+
+
+def summary(err: str) -> str:
+    return err.splitlines()[-1].partition("; ")[0]
+
+
+def test_the_summary_counts_everything(run: Run, squares: Path) -> None:
+    (squares / "bad.jpg").write_text("no")
+    (squares / "notes.txt").write_text("no")
+    square(squares / ".hidden.png", (1, 2, 3))
+    shutil.copy(squares / "red.png", squares / "red_again.png")
+    found = run("embed", "photos")
+    assert (found.code, found.out) == (3, b"")
+    line = next(line for line in found.err.splitlines() if "new" in line)
+    assert line.startswith("rankclip: 5 new, 0 unchanged, 1 copies, 1 failed; left out: 1 hidden, 1 .txt; ")
+    assert line.endswith("; toy, cpu, fp32") and "photos/s, decode " in line
+    again = run("embed", "photos")
+    assert (again.code, summary(again.err)) == (0, "rankclip: 0 new, 6 unchanged, 1 failed before")
+
+
+def test_a_moved_photo_is_recognised_without_reading(run: Run, squares: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("embed", "photos")
+    (squares / "sub").mkdir()
+    for name in ("red", "blue"):
+        (squares / f"{name}.png").rename(squares / f"sub/{name}_renamed.png")
+    monkeypatch.setattr("rankclip.collection.embedding.DecodePool", None)  # whoever decodes now fails
+    found = run("embed", "photos")
+    assert (found.code, summary(found.err)) == (0, "rankclip: 0 new, 3 unchanged, 2 moved")
+    assert summary(run("embed", "photos").err) == "rankclip: 0 new, 5 unchanged"
+
+
+def test_the_same_bytes_with_a_new_time_are_not_embedded_again(run: Run, squares: Path) -> None:
+    run("embed", "photos")
+    os.utime(squares / "red.png", ns=(5, 5))
+    assert summary(run("embed", "photos").err) == "rankclip: 0 new, 4 unchanged, 1 copies"
+
+
+def test_a_changed_photo_is_embedded_again(run: Run, squares: Path) -> None:
+    run("embed", "photos")
+    square(squares / "red.png", (30, 60, 210), (50, 40))
+    assert summary(run("embed", "photos").err) == "rankclip: 1 new, 4 unchanged"
+    assert run("rank", "photos", "blue").lines[:2] == ["photos/blue.png", "photos/red.png"]
+
+
+def test_force_embeds_everything_again(run: Run, squares: Path) -> None:
+    run("embed", "photos")
+    found = run("embed", "photos", "--force")
+    assert summary(found.err) == "rankclip: 0 new, 0 unchanged, 5 copies"
+
+
+def test_retry_failed(run: Run, squares: Path) -> None:
+    (squares / "bad.jpg").write_text("no")
+    assert [run("embed", "photos").code, run("embed", "photos").code, run("embed", "photos", "--retry-failed").code] == [3, 0, 3]
+
+
+def test_a_root_that_went_away_is_not_forgotten(run: Run, squares: Path, tmp_path: Path) -> None:
+    noise_photo(tmp_path / "other/a.png", 1)
+    run("embed", "photos", "other")
+    squares.rename(tmp_path / "away")
+    found = run("embed", "photos", "other")
+    assert found.code == 3 and "photos: not there now; nothing about its photos is forgotten" in found.err
+    assert run("embed", "photos").code == 4
+    (tmp_path / "away").rename(squares)
+    assert summary(run("embed", "photos").err) == "rankclip: 0 new, 5 unchanged"
+
+
+def test_dry_run_writes_nothing(run: Run, squares: Path, tmp_path: Path) -> None:
+    found = run("embed", "photos", "--dry-run")
+    assert (found.code, (tmp_path / "store").exists()) == (0, False)
+    assert "5 new" in found.err and "would need 0.0 MB" in found.err
+
+
+def test_two_spaces_share_a_store(run: Run, squares: Path) -> None:
+    run("embed", "photos")
+    assert run("store", "info").text.count("toy (") == 1
+
+
+def test_no_tokens(run: Run, squares: Path) -> None:
+    run("embed", "photos", "--no-tokens")
+    assert "5 embeddings, 0 with patch tokens" in run("store", "info").text
+
+
+def test_a_photo_at_every_batch_position_keeps_its_own_vector(run: Run, tmp_path: Path) -> None:
+    """A bad file between good ones must not shift vectors to other paths."""
+    colours = {"red": (220, 30, 30), "green": (40, 160, 50), "blue": (30, 60, 210)}
+    for i in range(30):
+        name = list(colours)[i % 3]
+        square(tmp_path / f"many/{i:02}_{name}.png", tuple(c + i % 7 for c in colours[name]), (40 + i, 30))
+        if i % 4 == 0:
+            (tmp_path / f"many/{i:02}_bad.png").write_text("no")
+    assert run("embed", "many", "--batch-size", 4).code == 3
+    for name in colours:
+        assert all(name in line for line in run("rank", "many", f"{name} first", "--top", 10).lines)
