@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 import rankclip
-from rankclip.cli import config, console, embed, rank, store
+from rankclip.cli import config, console, demo, doctor, embed, models, rank, store
 from rankclip.errors import RankclipError
 
 REPORT = "please report it, with the command and the last lines of: rankclip --debug ..."
@@ -54,7 +54,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Put a local photo collection in the order a sentence asks for. Offline; no picture ever leaves the machine.",
 )  # fmt: skip
-TABLE = (embed, rank, store, config)
+TABLE = (embed, rank, store, models, config, doctor, demo)
 
 
 def show_version(value: bool) -> None:

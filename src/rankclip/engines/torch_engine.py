@@ -7,6 +7,7 @@ are applied here.
 
 from __future__ import annotations
 
+import warnings
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -68,10 +69,22 @@ def load_towers(backbone: Backbone) -> Any:
     path = backbone.folder / str(backbone.extra.get("checkpoint", CHECKPOINT))
     if not path.is_file():
         raise ModelError(f"{path}: missing", hint=f"run: rankclip models fetch {backbone.name}")
+    architecture = str(backbone.extra["architecture"])
+    if "--" in architecture or architecture not in open_clip.list_models():  # described by its own configuration
+        register(architecture, backbone)
     try:
-        return open_clip.create_model(str(backbone.extra["architecture"]), pretrained=str(path), weights_only=True)
+        return open_clip.create_model(architecture, pretrained=str(path), weights_only=True)
     except (RuntimeError, ValueError, KeyError) as error:
-        raise ModelError(f"{path}: does not fit {backbone.extra['architecture']} ({str(error).splitlines()[0][:160]})", hint="fetch the model again") from error
+        raise ModelError(f"{path}: does not fit {architecture} ({str(error).splitlines()[0][:160]})", hint="fetch the model again") from error
+
+
+def register(architecture: str, backbone: Backbone) -> None:
+    """Tell open_clip of an architecture that only the model's own configuration describes."""
+    from open_clip import factory
+
+    if "model_cfg" not in backbone.extra:
+        raise ModelError(f"{backbone.name}: open_clip does not know {architecture!r}", hint="update it: python -m pip install -U open_clip_torch")
+    factory._MODEL_CONFIGS[architecture] = backbone.extra["model_cfg"]
 
 
 def choose_device(wanted: str) -> str:
@@ -129,8 +142,11 @@ def export_text(backbone: Backbone, path: Path) -> float:
     ids = torch.from_numpy(tokenize(texts, context=backbone.context))
     partial = path.with_suffix(".partial")
     torch.backends.mha.set_fastpath_enabled(False)
-    torch.onnx.export(module, (ids[:1],), str(partial), input_names=["ids"], output_names=["embedding"], dynamic_axes={"ids": {0: "Q"}, "embedding": {0: "Q"}},
-                      opset_version=18, dynamo=False)  # fmt: skip
+    with warnings.catch_warnings():
+        # the exporter that traces is on its way out; the one that replaces it (torch 2.9 on) needs onnxscript and fails on open_clip's attention
+        warnings.simplefilter("ignore")
+        torch.onnx.export(module, (ids[:1],), str(partial), input_names=["ids"], output_names=["embedding"], opset_version=18, dynamo=False,
+                          dynamic_axes={"ids": {0: "Q"}, "embedding": {0: "Q"}})  # fmt: skip
     with torch.inference_mode():
         wanted = normalize(module(ids).numpy())
     session = onnxruntime.InferenceSession(str(partial), providers=["CPUExecutionProvider"])

@@ -59,7 +59,7 @@ class TextTower(nn.Module):
         states = self.norm(x)  # [B, T, W]
         words = (real & (places[None, :] > 0) & (places[None, :] < end[:, None])).to(x.dtype)[..., None]  # [B, T, 1]
         bag = (table * words).sum(1) / words.sum(1).clamp(min=1.0)  # [B, factor]
-        last = states[torch.arange(len(ids), device=ids.device), end]  # [B, W]
+        last = (states * (places[None, :] == end[:, None]).to(x.dtype)[..., None]).sum(1)  # [B, W]; a sum, since exporters freeze indexing
         return F.normalize(self.project(last) + self.shortcut(bag), dim=-1), states
 
 

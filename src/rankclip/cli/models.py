@@ -1,0 +1,65 @@
+"""`rankclip models`: list, fetch, inspect and choose backbones."""
+
+from __future__ import annotations
+
+import json as json_module
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from rankclip import registry
+from rankclip.cli import console
+from rankclip.cli.options import ENGINE, Shared, shared
+
+models = typer.Typer(help="list, fetch, inspect and choose backbones", no_args_is_help=True, rich_markup_mode=None)
+MODELS = "rankclip.collection.models"
+
+
+def register(app: typer.Typer) -> None:
+    app.add_typer(models, name="models")
+
+
+@models.command("list", help="list the backbones that are here and those worth fetching")
+def list_models(json: Annotated[bool, typer.Option("--json", help="one JSON object a line")] = False) -> None:
+    for row in registry.load(MODELS).rows():
+        if json:
+            typer.echo(json_module.dumps(asdict(row)))
+        else:
+            typer.echo(f"{row.name:50} {row.where:9} {row.megabytes:6.0f} MB  {row.licence}{f'; {row.about}' if row.about else ''}")
+
+
+@models.command("fetch", help="download a backbone: recommended, a name of the list, or a hub repository of open_clip")
+@shared({"offline": ENGINE["offline"]})
+def fetch(given: Shared, name: Annotated[str, typer.Argument(metavar="NAME", help="for example: recommended")]) -> None:
+    weights = registry.load("rankclip.backbones.weights")
+    chosen = weights.choose(name)
+    size = f"{chosen.megabytes:,} MB, " if chosen.megabytes else ""
+    console.say(f"rankclip: {chosen.name} from {weights.endpoint()}/{chosen.repository}: {size}licence: {chosen.licence}")
+    backbone, agreement = registry.load(MODELS).fetch(name, offline=given.settings().offline)
+    typer.echo(f"{backbone.name} is installed (text tower exported, cosine to torch at least {agreement:.5f})")
+    console.say(f"  use it: --model {backbone.name}, or for always: rankclip models default {backbone.name}")
+
+
+@models.command("info", help="say what is known about a backbone")
+def info(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="a backbone that is here")] = "rankclip-mini",
+    json: Annotated[bool, typer.Option("--json", help="one JSON object")] = False,
+) -> None:
+    found = registry.load(MODELS).info(name)
+    if json:
+        typer.echo(json_module.dumps(found))
+        return
+    for key, value in found.items():
+        typer.echo(f"{key:13} {value}")
+
+
+@models.command("default", help="make a backbone the default (writes config.toml)")
+def default(name: Annotated[str, typer.Argument(metavar="NAME", help="a backbone that is here")]) -> None:
+    typer.echo(f"{name} is the default now ({registry.load(MODELS).make_default(name)})")
+
+
+@models.command("remove", help="delete an installed backbone's files; embeddings stay in the store")
+def remove(name: Annotated[str, typer.Argument(metavar="NAME", help="an installed backbone")]) -> None:
+    registry.load(MODELS).remove(name)
+    typer.echo(f"{name} is removed")
