@@ -23,10 +23,16 @@ if not all(os.environ.get(name) == value for name, value in runs.MALLOC.items())
 import numpy as np
 import torch
 
+import card as card_stage
+import evaluate
+import export as export_stage
 import image as image_stage
 import sentences as sentence_stage
 import teacher as teacher_stage
 import text as text_stage
+import tune as tune_stage
+from rankclip.backbones import tokens
+from rankclip.training.models.mini import TextConfig, TextTower
 
 STAGES = ("sentences", "teacher", "heads", "unfreeze", "text", "tune", "export", "evaluate")
 WIDTH = 384
@@ -40,6 +46,7 @@ class Run:
         self.out.mkdir(parents=True, exist_ok=True)
         self.image = replace(image_stage.Config(), **options.set.get("image", {}))
         self.text = replace(text_stage.Config(), **options.set.get("text", {}))
+        self.tune_config = replace(tune_stage.Config(), **options.set.get("tune", {}))
         torch.set_num_threads(options.threads or os.cpu_count() or 1)
 
     # ------------------------------------------------------------ stages
@@ -77,11 +84,99 @@ class Run:
         table = text_stage.first_table(distiller.word_vectors(), distiller.pieces_of, self.text.factor)
         text_stage.distil(rows, targets, table, self.out / "text", self.text)
 
+    def tune(self) -> None:
+        corpus, image_tower, text_tower = self.corpus(), self.image_tower(), self.distilled()
+        which = corpus.split("train", *image_stage.TRAIN_PACKS)
+        photos = tune_stage.photo_embeddings(corpus, image_tower, which, self.out / "tune", self.tune_config)
+        gallery = corpus.split("val", *evaluate.GALLERY)
+        views, examples = corpus.plain(gallery, self.image.size), [corpus.examples[i] for i in gallery]
+        images = image_stage.embed_photos(image_tower, views)[0]
+        scale = float(runs.load(self.out / "unfreeze" / "done.pt")["scale"])
+        rows = sentence_stage.read(self.out / "sentences.jsonl")
+        check = lambda tower: evaluate.retrieval(images, examples, embedder(tower))  # noqa: E731
+        self.note("before tune", check(text_tower))
+        tower = tune_stage.tune(corpus, photos, which, text_tower, rows, self.targets(), scale, self.out / "tune", self.tune_config, check)
+        self.note("tune", check(tower))
+
+    def export(self) -> None:
+        corpus, folder = self.corpus(), self.out / "export"
+        folder.mkdir(exist_ok=True)
+        image_tower, text_tower = self.image_tower(), self.tuned()
+        rng = np.random.default_rng(0)
+        sample = rng.choice(corpus.split("train", *image_stage.TRAIN_PACKS), export_stage.CALIBRATION_PHOTOS, replace=False)
+        views = corpus.plain(list(sample), self.image.size)
+        export_stage.export_image(image_tower, views, folder, export_stage.Config())
+        export_stage.export_text(text_tower, folder, export_stage.Config())
+        session = export_stage.session(folder / export_stage.TEXT)
+        neutral = [row.text for row in sentence_stage.read(self.out / "sentences.jsonl") if row.kind in ("word", "instruction")]
+        texts = export_stage.run_text(session, [neutral[i] for i in rng.choice(len(neutral), 300, replace=False)])
+        images = export_stage.run_image(export_stage.session(folder / export_stage.IMAGE), views)[0]
+        scale = float(np.exp(self.scale()))
+        export_stage.write_card(folder, size=self.image.size, patches=49, token_width=self.image.token_width, logit_scale=scale,
+                                null=card_stage.null_calibration(images, texts), version=self.options.version)  # fmt: skip
+        for path in sorted(folder.iterdir()):
+            print(f"{path.name:22} {path.stat().st_size / 1e6:7.2f} MB", flush=True)
+
+    def evaluate(self) -> None:
+        corpus, folder, size = self.corpus(), self.out / "export", self.image.size
+        image, text = export_stage.session(folder / export_stage.IMAGE), export_stage.session(folder / export_stage.TEXT)
+        embed = lambda texts: export_stage.run_text(text, texts)  # noqa: E731
+        gallery = corpus.split("val", *evaluate.GALLERY)
+        views = corpus.plain(gallery, size)
+        examples = [corpus.examples[i] for i in gallery]
+        figures = card_stage.retrieval(export_stage.run_image(image, views)[0], examples, embed)
+        figures += self.classes(corpus, image, embed)
+        figures += card_stage.ages(corpus, image, size)
+        figures += card_stage.parity(folder, views, [text for e in examples for text in e.texts][:1000])
+        full = export_stage.session(folder / "image_fp32.onnx")
+        loss = evaluate.retrieval(export_stage.run_image(full, views)[0], examples, embed)["t2i@10"] - figures[2].value
+        figures.append(card_stage.Figure("R@10 lost by int8 (points)", loss))
+        figures += card_stage.speed(folder, views)
+        table = "\n".join(str(figure) for figure in figures)
+        (self.out / "card.txt").write_text(table + "\n")
+        print(table, flush=True)
+
+    def classes(self, corpus: image_stage.Corpus, image, embed) -> list[card_stage.Figure]:
+        """Top-1 through text on the three labelled packs."""
+        found = []
+        for pack, splits, article in (
+            ("caltech101", ("train", "val"), sentence_stage.with_article),
+            ("concepts", ("val",), str),
+            ("tinyimagenet", ("val",), sentence_stage.with_article),
+        ):
+            which = [i for split in splits for i in corpus.split(split, pack)]
+            names = list(dict.fromkeys(row["label_text"] for row in sentence_stage.rows(self.shared / "data" / f"{pack}.jsonl")))
+            table = evaluate.class_table([article(name.split(" (")[0]) for name in names], embed)
+            images = export_stage.run_image(image, corpus.plain(which, self.image.size))[0]
+            found.append(card_stage.top1(f"{pack}, top-1 of {len(names)}", images, np.array([names.index(corpus.examples[i].label) for i in which]), table))
+        return found
+
     # ------------------------------------------------------------ what stages share
 
     @property
     def texts(self) -> list[str]:
         return [row.text for row in sentence_stage.read(self.out / "sentences.jsonl")]
+
+    def image_tower(self) -> image_stage.ImageTower:
+        """The tuned image tower, or the one with a frozen trunk while there is no other."""
+        tower = image_stage.new_tower(self.shared, self.image)
+        tower.load_state_dict(next(state for stage in ("unfreeze", "heads") if (state := runs.load(self.out / stage / "done.pt")))["tower"])
+        return tower.to(runs.device()).eval()
+
+    def distilled(self) -> TextTower:
+        tower = TextTower(TextConfig(width=self.text.width, layers=self.text.layers, factor=self.text.factor, causal=self.text.causal))
+        tower.load_state_dict(next(state for name in ("tower.pt", "last.pt") if (state := runs.load(self.out / "text" / name)))["tower"])
+        return tower.eval()
+
+    def tuned(self) -> TextTower:
+        tower = self.distilled()
+        if (state := runs.load(self.out / "tune" / "tower.pt")) is not None:
+            tower.load_state_dict(state["tower"])
+        return tower.eval()
+
+    def scale(self) -> float:
+        """The log of the learnt logit scale."""
+        return float(next(state for path in ("tune/tower.pt", "unfreeze/done.pt", "heads/done.pt") if (state := runs.load(self.out / path)))["scale"])
 
     def corpus(self) -> image_stage.Corpus:
         return image_stage.load_corpus(self.shared, self.texts, np.load(self.out / "teacher.npy", mmap_mode="r"))
@@ -134,6 +229,16 @@ class Run:
         runs.Log(self.out / "figures.jsonl").write(stage=stage, **figures)
 
 
+def embedder(tower: TextTower):
+    """A text tower as a function from texts to unit rows."""
+
+    def embed(texts: list[str]) -> np.ndarray:
+        ids = tokens.tokenize(texts)
+        return text_stage.embed_ids(tower, ids, (ids == tokens.END).argmax(axis=1) + 1)
+
+    return embed
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shared", type=Path, required=True, help="folder with data/ and weights/")
@@ -141,6 +246,7 @@ def main() -> None:
     parser.add_argument("--wordnet", type=Path, default=Path("/usr/share/wordnet"), help="WordNet's files (Debian: wordnet-base)")
     parser.add_argument("--stages", default=",".join(STAGES), help="which stages, by commas")
     parser.add_argument("--drop", type=Path, help="JSON with words whose sentences are left out (the twin run)")
+    parser.add_argument("--version", default="1", help="version written into the card")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--set", type=json.loads, default={}, help='changed settings, e.g. {"image": {"epochs": 2}}')
     options = parser.parse_args()

@@ -1,0 +1,103 @@
+"""Fills the generated blocks of the documentation, or checks (--check) that they are current.
+
+A block stands between `<!-- help: rankclip rank -->` (or exit-codes, settings, formats) and `<!-- end -->`; everything else on a page is
+written by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import inspect
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+BLOCK = re.compile(r"<!-- (?P<what>[a-z-]+)(?:: (?P<argument>[^>]*?))? -->\n(?P<body>.*?)<!-- end -->", re.S)
+
+
+def help_text(command: str) -> str:
+    """The command's help, as a terminal of 100 columns shows it."""
+    from typer.testing import CliRunner
+
+    from rankclip.cli.app import app
+
+    found = CliRunner().invoke(app, [*command.split()[1:], "--help"], env={"COLUMNS": "100", "TERMINAL_WIDTH": "100"})
+    assert found.exit_code == 0, command
+    lines = (line.rstrip() for line in found.stdout.strip("\n").splitlines())
+    return "```text\n$ " + command + " --help\n" + "\n".join(lines) + "\n```\n"
+
+
+def exit_codes(_: str) -> str:
+    """The table of exit codes, from the error tree."""
+    from rankclip import errors
+
+    kinds = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, errors.RankclipError) and kind.exit_code > 1]
+    rows = ["| code | error | when |", "|---|---|---|"]
+    for kind in sorted(kinds, key=lambda one: (one.exit_code, len(one.__mro__), one.__name__)):
+        about = (kind.__doc__ or "").strip().split("\n")[0]
+        rows.append(f"| {kind.exit_code} | `{kind.__name__}` | {about} |")
+    return "\n".join(rows) + "\n"
+
+
+def settings(_: str) -> str:
+    """The table of settings with their defaults and variables."""
+    from rankclip.settings import PREFIX, Settings
+
+    rows = ["| setting in config.toml | environment | default |", "|---|---|---|"]
+    for field in dataclasses.fields(Settings):
+        default = "true" if field.default is True else "false" if field.default is False else field.default
+        rows.append(f"| `{field.name.replace('_', '-')}` | `{PREFIX}{field.name.upper()}` | `{default}` |" if default != "" else
+                    f"| `{field.name.replace('_', '-')}` | `{PREFIX}{field.name.upper()}` | your own |")  # fmt: skip
+    return "\n".join(rows) + "\n"
+
+
+def instruction_table(_: str) -> str:
+    """Examples of instructions and what becomes of them, from the table that is the parser's test."""
+    import rankclip.instructions
+
+    rows = ["| instruction | first | last | by |", "|---|---|---|---|"]
+    for line in (rankclip.instructions.__doc__ or "").splitlines():
+        cells = [cell.strip() for cell in line.strip().split("|")]
+        if line.startswith("    ") and len(cells) == 5:
+            rows.append(f"| {cells[0]} | {cells[1]} | {cells[2]} | {cells[3] or '-'} |")
+    return "\n".join(rows) + "\n"
+
+
+WRITERS: dict[str, Callable[[str], str]] = {"help": help_text, "exit-codes": exit_codes, "settings": settings, "instructions": instruction_table}
+
+
+def filled(text: str) -> str:
+    """Return a page with its blocks as they should be."""
+
+    def fill(match: re.Match[str]) -> str:
+        head = match["what"] + (f": {match['argument']}" if match["argument"] else "")
+        return f"<!-- {head} -->\n{WRITERS[match['what']](match['argument'] or '')}<!-- end -->"
+
+    return BLOCK.sub(fill, text)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="only say which pages are stale")
+    check = parser.parse_args().check
+    os.environ["COLUMNS"] = "100"
+    stale = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        wanted = filled(text)
+        if wanted != text:
+            stale.append(page)
+            if not check:
+                page.write_text(wanted, encoding="utf-8")
+    for page in stale:
+        print(f"{'stale' if check else 'written'}: {page.relative_to(ROOT)}")
+    return 1 if check and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

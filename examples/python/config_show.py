@@ -1,0 +1,5 @@
+"""rankclip config show"""
+
+from rankclip.settings import resolve
+
+print(resolve().settings.model)

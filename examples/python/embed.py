@@ -1,0 +1,7 @@
+"""rankclip embed PHOTOS"""
+
+import sys
+
+from rankclip import Collection
+
+print(Collection(*sys.argv[1:]).embed().new)
