@@ -24,7 +24,7 @@ from rankclip.training.models.mini import TextConfig, TextTower
 @dataclass(frozen=True, slots=True)
 class Config:
     seed: int = 0
-    epochs: float = 10.0  # passes over all sentences, drawn by weight
+    epochs: float = 6.0  # passes over all sentences, drawn by weight
     batch: int = 512
     pool: int = 32  # batches drawn at once and sorted by length: padding costs a third otherwise
     rate: float = 1.5e-3
@@ -113,7 +113,8 @@ def distil(rows: list[sentences.Sentence], targets: np.ndarray, table: np.ndarra
         wanted = torch.from_numpy(targets[batch].astype(np.float32)).to(device)  # [B, D]
         for group in optimiser.param_groups:
             group["lr"] = runs.one_cycle(step, steps, config.rate, warmup=config.warmup)
-        got, _ = tower(x)  # [B, D]
+        with torch.autocast(device, torch.bfloat16):  # a quarter to a half faster here, unlike for the image tower
+            got = tower(x)[0].float()  # [B, D]
         loss = 1 - (got * wanted).sum(-1).mean() + config.relational * relational(got, wanted, config.temperature)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()

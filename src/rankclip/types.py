@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    import os
+
     import numpy as np
 
 
@@ -37,6 +39,28 @@ class Space:
 
 
 @dataclass(frozen=True, slots=True)
+class InputSpec:
+    """Geometry of a tower's input; its text form names the preprocessing in a space."""
+
+    size: int
+    mode: str = "crop"  # crop | squash | inside
+    filter: str = "bicubic"
+
+    def __str__(self) -> str:
+        return f"{self.mode}-{self.size}-{self.filter}/1"
+
+    @classmethod
+    def parse(cls, text: str) -> InputSpec:
+        """Read the text form back.
+
+        >>> InputSpec.parse("squash-224-bicubic/1").size
+        224
+        """
+        mode, size, name = text.removesuffix("/1").split("-")
+        return cls(int(size), mode, name)
+
+
+@dataclass(frozen=True, slots=True)
 class FileStamp:
     """What one `stat` tells about a file: enough to know whether it may have changed."""
 
@@ -44,6 +68,10 @@ class FileStamp:
     mtime_ns: int
     device: int
     inode: int
+
+    @classmethod
+    def of(cls, found: os.stat_result) -> FileStamp:
+        return cls(found.st_size, found.st_mtime_ns, found.st_dev, found.st_ino)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from rankclip.settings import Settings
 from tests.cli.test_app import ALL
 from tests.conftest import ROOT, Run, subprocess_environment
+
+from rankclip.settings import Settings
 
 PYTHON_BLOCK = re.compile(r"```python\n(.*?)```", re.S)
 PAGES = sorted((ROOT / "docs").rglob("*.md"))

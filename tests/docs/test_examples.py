@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from tests.conftest import ROOT, Run, subprocess_environment
 
 PYTHON = sorted((ROOT / "examples/python").glob("*.py"))

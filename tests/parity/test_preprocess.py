@@ -6,7 +6,8 @@ from PIL import Image
 
 from rankclip.backbones.preprocess import to_float
 from rankclip.backbones.specs import CLIP_MEAN, CLIP_STD
-from rankclip.photos.fit import InputSpec, fit
+from rankclip.photos.fit import fit
+from rankclip.types import InputSpec
 
 SIZES = [(640, 480), (480, 640), (224, 224), (1000, 333), (31, 500), (256, 255), (7, 7), (1, 9)]
 

@@ -14,8 +14,7 @@ from PIL import Image, ImageCms
 from rankclip.errors import PhotoError
 from rankclip.photos import decode as decoding
 from rankclip.photos.decode import DecodeOptions, decode
-from rankclip.photos.fit import InputSpec
-from rankclip.types import Decoded
+from rankclip.types import Decoded, InputSpec
 
 OPTIONS = DecodeOptions(InputSpec(32, "squash"))
 

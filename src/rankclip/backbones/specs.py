@@ -13,9 +13,8 @@ from importlib import resources
 from pathlib import Path
 
 from rankclip.errors import ModelError
-from rankclip.photos.fit import InputSpec
 from rankclip.settings import DEFAULT_MODEL, user_folder
-from rankclip.types import Space
+from rankclip.types import InputSpec, Space
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 CARD = "card.json"

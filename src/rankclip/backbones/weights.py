@@ -17,8 +17,8 @@ from typing import Any
 
 from rankclip.backbones.specs import CARD, installed_folder
 from rankclip.errors import InputError, ModelError, NetworkError
-from rankclip.photos.fit import InputSpec
 from rankclip.registry import load
+from rankclip.types import InputSpec
 
 CHECKPOINT, CONFIG = "open_clip_model.safetensors", "open_clip_config.json"
 HUB = "https://huggingface.co"

@@ -21,19 +21,19 @@ import numpy as np
 from rankclip import scoring
 from rankclip.backbones.specs import Backbone, find
 from rankclip.collection import ranking
-from rankclip.collection.embedding import Embedding, Gallery, Survey, survey
-from rankclip.collection.galleries import Remembered, Seen, without_copies
+from rankclip.collection.galleries import Photos, Remembered, Seen, without_copies
+from rankclip.collection.survey import Gallery, Survey, survey
 from rankclip.engines.base import Engine
 from rankclip.errors import InputError, NothingToDo, StoreLocked, StoreReadOnly
 from rankclip.instructions import parse
-from rankclip.photos.decode import DecodeOptions, decode
 from rankclip.photos.discover import Walk, WalkOptions, check_roots
-from rankclip.registry import ENGINES, available, resolve
+from rankclip.registry import ENGINES, available, load, resolve
 from rankclip.settings import DEFAULT_MODEL, Settings
 from rankclip.settings import resolve as resolve_settings
 from rankclip.store.store import Store, View
 from rankclip.types import EmbedReport, Progress, Ranking, Silent
 
+EMBEDDING = "rankclip.collection.embedding"  # with Pillow and the pool of workers: only where something is new
 CATALOGUE_BYTES = 420  # a photo's rows in the catalogue, indexes included (measured over 100,000 photos)
 
 
@@ -87,7 +87,9 @@ class Collection:
         return self._embed_pending(store, walk, found, allow_truncated=allow_truncated)
 
     def _embed_pending(self, store: Store, walk: Walk, found: Survey, *, allow_truncated: bool = False) -> Seen:
-        work = Embedding(store, self.backbone, lambda: self.image_engine, self.settings, self.progress, allow_truncated=allow_truncated, cancel=self.cancel)
+        work = load(EMBEDDING).Embedding(
+            store, self.backbone, lambda: self.image_engine, self.settings, self.progress, allow_truncated=allow_truncated, cancel=self.cancel
+        )
         report = work.run(found)
         self._tell(walk, found, report, work.gallery)
         return Seen.of(found.gallery, work.gallery)
@@ -125,7 +127,7 @@ class Collection:
         chosen.check()
         parsed = [parse(text) for text in instructions]
         choices = [ranking.choose(instruction, chosen.method) for instruction in parsed]
-        self._check_roots()
+        self._check_roots(scan=scan)
         with ExitStack() as stack:
             store, gallery = self._gallery(stack, scan=scan)
             gallery = without_copies(gallery) if unique else gallery
@@ -140,7 +142,7 @@ class Collection:
                 results.append(ranking.build(instruction, choice, query, view, gallery, ranked))
         return results
 
-    def _gallery(self, stack: ExitStack, *, scan: bool) -> tuple[Store, Seen | Remembered]:
+    def _gallery(self, stack: ExitStack, *, scan: bool) -> tuple[Store, Photos]:
         """Open the store and say which photos are ordered; new ones are embedded first, where the store can be written."""
         self._not_yet = 0
         exists = Store.exists(self.folder)
@@ -194,7 +196,8 @@ class Collection:
         if known is not None and known.content in view.embedded and (known.size, known.mtime_ns) == (found.st_size, found.st_mtime_ns):
             row = view.rows_of(np.array([known.content]))
             return scoring.unit(view.master[row[0]].astype(np.float32))
-        decoded = decode(path, DecodeOptions(self.backbone.input))
+        decode = load("rankclip.photos.decode")
+        decoded = decode.decode(path, decode.DecodeOptions(self.backbone.input))
         assert decoded.pixels is not None
         batch = np.zeros((self.settings.batch_size, *decoded.pixels.shape), np.uint8)
         batch[0] = decoded.pixels
@@ -241,13 +244,15 @@ class Collection:
         engine: Engine = resolve(ENGINES, name, what="engine")(self.backbone, self.settings)
         return engine
 
-    def _check_roots(self) -> None:
+    def _check_roots(self, *, scan: bool = True) -> None:
         """Refuse a path that is not there, unless the store knows it: then it is only missing now."""
         known: list[str] = []
         if any(not os.path.lexists(root) for root in self.roots) and Store.exists(self.folder):
             with Store.open(self.folder) as store:
                 known = list(store.catalogue.folders().values())
         self.present = check_roots(self.roots, known)
+        if not scan:
+            return
         self.notes += [f"{root}: not there now; nothing about its photos is forgotten" for root in self.roots if root not in self.present]
 
     def _check_found(self) -> None:

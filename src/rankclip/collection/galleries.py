@@ -5,20 +5,33 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 
-from rankclip.collection.embedding import Gallery
+from rankclip.collection.survey import Gallery
 from rankclip.photos.sniff import RAW_EXTENSIONS, extension
 from rankclip.store.store import Store
+
+
+class Photos(Protocol):
+    """The photos that are ordered."""
+
+    @property
+    def contents(self) -> np.ndarray:
+        """Content numbers, int64 [G]."""
+        ...
+
+    def paths(self, index: np.ndarray) -> list[str]:
+        """Return the paths at some positions, as the user sees them."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
     """Photos found by a look at the disk."""
 
-    contents: np.ndarray  # int64 [G]
+    contents: np.ndarray
     shown: list[str]
 
     @classmethod
@@ -31,57 +44,56 @@ class Seen:
 
 
 class Remembered:
-    """Photos of some roots as the catalogue has them (`--no-scan`): the disk is not looked at, files may be gone."""
+    """Photos of some roots as the store has them (`--no-scan`): the disk is not looked at, files may be gone."""
 
     def __init__(self, store: Store, roots: Sequence[str]) -> None:
-        self.store, self.roots = store, roots
-        names = {number: shown for number, shown in self._folders() if shown is not None}
-        self._shown = names
-        self.files, self.contents = store.catalogue.locations(names)
-        self._add_single_files()
+        self.files = store.snapshot()
+        places = [(os.fsencode(store.catalogue.stored_folder(os.path.abspath(root))), os.fsencode(root.rstrip("/") or "/")) for root in roots]
+        spans = [(span, place) for place in places for span in self._spans(place[0])]
+        # a file is shown through the first root that holds it
+        self.where = np.concatenate([np.arange(*span) for span, _ in spans] or [np.empty(0, np.int64)])
+        self.root = np.concatenate([np.full(span[1] - span[0], number) for number, (span, _) in enumerate(spans)] or [np.empty(0, np.int64)])
+        if len(spans) > 1:
+            self.where, first = np.unique(self.where, return_index=True)
+            self.root = self.root[first]
+        self.cuts = [(len(stored), shown) for _, (stored, shown) in spans]
+        self.contents = self.files.contents[self.where]
 
-    def _folders(self) -> list[tuple[int, str | None]]:
-        """Pair every folder with its path as the user would see it, None where no root holds it."""
-        roots = [(os.path.abspath(root), root.rstrip("/") or root) for root in self.roots if not os.path.isfile(root)]
-        return [(number, shown_below(path, roots)) for number, path in self.store.catalogue.folders().items()]
+    def _spans(self, stored: bytes) -> list[tuple[int, int]]:
+        """Positions in the sorted files of a file, or of what lies below a folder."""
+        if stored in (b"/", b"."):
+            stored = stored.rstrip(b"/")
+        spans = [(self._place(stored), self._place(stored + b"\0")), (self._place(stored + b"/"), self._place(stored + b"0"))]  # "0" follows "/"
+        return [span for span in spans if span[0] < span[1]]
 
-    def _add_single_files(self) -> None:
-        for root in self.roots:
-            if os.path.isfile(root):
-                folder, name = os.path.split(os.path.abspath(root))
-                number = self.store.catalogue.folder_id(folder)
-                files, contents = self.store.catalogue.locations([number])
-                for file, content in zip(files.tolist(), contents.tolist(), strict=True):
-                    if file not in self._known and self.store.catalogue.where([file])[file][1] == name:
-                        self._shown.setdefault(number, os.path.split(root)[0] or ".")
-                        self.files, self.contents = np.append(self.files, file), np.append(self.contents, content)
+    def _place(self, path: bytes) -> int:
+        """The first position whose path is not before `path`."""
+        low, high = 0, len(self.files)
+        while low < high:
+            middle = (low + high) // 2
+            if self._stored(middle) < path:
+                low = middle + 1
+            else:
+                high = middle
+        return low
 
-    @cached_property
-    def _known(self) -> set[int]:
-        return set(self.files.tolist())
+    def _stored(self, position: int) -> bytes:
+        return self.files.paths[self.files.starts[position] : self.files.starts[position + 1]]
 
     def paths(self, index: np.ndarray) -> list[str]:
-        files = self.files[index].tolist()
-        found = self.store.catalogue.where(files)
-        return [joined(self._shown[folder], name) for folder, name in (found[file] for file in files)]
+        where, data, decode = self.where[index], self.files.paths, os.fsdecode
+        starts, ends = self.files.starts[where].tolist(), self.files.starts[where + 1].tolist()
+        if len(self.cuts) == 1:  # one root: the common case, and a million paths pass here
+            cut, shown = self.cuts[0]
+            lead = decode(shown)
+            return [lead + decode(data[start + cut : end]) for start, end in zip(starts, ends, strict=True)]
+        return [
+            decode(self.cuts[root][1] + data[start + self.cuts[root][0] : end])
+            for root, start, end in zip(self.root[index].tolist(), starts, ends, strict=True)
+        ]
 
 
-def shown_below(path: str, roots: list[tuple[str, str]]) -> str | None:
-    """Return a folder's path through the first root that holds it."""
-    for absolute, shown in roots:
-        if path == absolute:
-            return shown
-        inside = absolute.rstrip("/") + "/"
-        if path.startswith(inside):
-            return joined(shown, path[len(inside) :])
-    return None
-
-
-def joined(folder: str, name: str) -> str:
-    return f"{folder}{name}" if folder.endswith("/") else f"{folder}/{name}"
-
-
-def without_copies(gallery: Seen | Remembered) -> Seen:
+def without_copies(gallery: Photos) -> Seen:
     """Keep one path for each content (the first by path), and one of a RAW and JPEG pair."""
     everything = np.arange(len(gallery.contents))
     names = gallery.paths(everything)

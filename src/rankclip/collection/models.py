@@ -90,6 +90,7 @@ def info(name: str) -> dict[str, Any]:
     """Return what is known about a backbone that is here."""
     found = specs.find(name)
     return {
-        "name": found.name, "input": str(found.input), "embedding": found.width, "patch tokens": f"{found.patches} x {found.token_width}" if found.patches else "none",
-        "context": found.context, "space": found.space.fingerprint, "weights": found.weights, "licence": found.licence, "folder": str(found.folder or "built in"),
+        "name": found.name, "input": str(found.input), "embedding": found.width,
+        "patch tokens": f"{found.patches} x {found.token_width}" if found.patches else "none", "context": found.context,
+        "space": found.space.fingerprint, "weights": found.weights, "licence": found.licence, "folder": str(found.folder or "built in"),
     }  # fmt: skip

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from rankclip import scoring
-from rankclip.collection.galleries import Remembered, Seen
+from rankclip.collection.galleries import Photos
 from rankclip.errors import InputError
 from rankclip.instructions import PLAIN, Instruction
 from rankclip.registry import METHODS, check_name, resolve
@@ -74,7 +74,7 @@ def make_query(choice: Choice, instruction: Instruction, embed: scoring.Embed, t
     return scoring.shifted(query, terms)
 
 
-def rank_gallery(store: Store, view: View, gallery: Seen | Remembered, query: Query, options: RankOptions, not_yet: int = 0) -> Ranked:
+def rank_gallery(store: Store, view: View, gallery: Photos, query: Query, options: RankOptions, not_yet: int = 0) -> Ranked:
     """Score and sort. not_yet: photos that were found but could not be embedded now."""
     rows = view.rows_of(gallery.contents)  # int64 [all], -1 where there is no embedding
     places = np.flatnonzero(rows >= 0)  # int64 [G]
@@ -123,7 +123,7 @@ class Ranked:
     pending: int
 
 
-def build(instruction: Instruction, choice: Choice, query: Query, view: View, gallery: Seen | Remembered, ranked: Ranked) -> Ranking:
+def build(instruction: Instruction, choice: Choice, query: Query, view: View, gallery: Photos, ranked: Ranked) -> Ranking:
     """Put the columns of a `Ranking` together."""
     order, size = ranked.order, len(ranked.places)
     positions = ranked.places[order.index]

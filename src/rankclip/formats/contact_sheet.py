@@ -14,10 +14,9 @@ from PIL import Image
 
 from rankclip.formats.base import FormatOptions, is_text, printable
 from rankclip.photos.decode import DecodeOptions
-from rankclip.photos.fit import InputSpec
 from rankclip.photos.pool import DecodePool
 from rankclip.photos.worker import Task, WorkerOptions
-from rankclip.types import Hit, Ranking
+from rankclip.types import Hit, InputSpec, Ranking
 
 THUMBNAIL = 240  # px, longer side
 QUALITY = 82

@@ -20,9 +20,9 @@ from PIL import ExifTags, Image, ImageCms, ImageFile, UnidentifiedImageError
 
 from rankclip.errors import PhotoError
 from rankclip.photos import facts
-from rankclip.photos.fit import InputSpec, fit
+from rankclip.photos.fit import fit
 from rankclip.photos.sniff import HEAD, PILLOW_FORMATS, extension, sniff
-from rankclip.types import Decoded, FileStamp, PhotoFacts
+from rankclip.types import Decoded, FileStamp, InputSpec, PhotoFacts
 
 DIGEST_BYTES = 16
 ORIENTATION = ExifTags.Base.Orientation
@@ -81,11 +81,11 @@ def _read(path: str, options: DecodeOptions) -> tuple[bytes, FileStamp]:
     try:
         for _ in range(2):
             with open(path, "rb") as file:
-                before = stamp_of(os.fstat(file.fileno()))
+                before = FileStamp.of(os.fstat(file.fileno()))
                 if before.size > options.max_bytes:
                     raise PhotoError(path, f"{before.size / 1e9:.1f} GB is too large for a photo", kind="too-large")
                 data = file.read()
-                if stamp_of(os.fstat(file.fileno())) == before and len(data) == before.size:
+                if FileStamp.of(os.fstat(file.fileno())) == before and len(data) == before.size:
                     break
         else:
             raise PhotoError(path, "the file changes while it is read", kind="changing")
@@ -94,10 +94,6 @@ def _read(path: str, options: DecodeOptions) -> tuple[bytes, FileStamp]:
     if not data:
         raise PhotoError(path, "the file is empty", kind="empty")
     return data, before
-
-
-def stamp_of(found: os.stat_result) -> FileStamp:
-    return FileStamp(found.st_size, found.st_mtime_ns, found.st_dev, found.st_ino)
 
 
 def open_picture(path: str, data: bytes, kind: str, options: DecodeOptions) -> tuple[Image.Image, PhotoFacts]:

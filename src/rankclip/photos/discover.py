@@ -203,14 +203,14 @@ def check_roots(roots: Sequence[str], known: Iterable[str] = ()) -> list[str]:
 
     Raises InputError naming the path, with the nearest name that exists beside it.
     """
-    known = set(known)
+    known = list(known)
     present: list[str] = []
     for root in roots:
         if root == "":
             raise InputError("an empty path is not a folder or photo")
         if os.path.lexists(root):
             present.append(root)
-        elif os.path.abspath(root) not in known:
+        elif not any(f"{folder}/".startswith(f"{os.path.abspath(root).rstrip('/')}/") for folder in known):
             raise InputError(f"{root}: no such file or folder", hint=_near(root))
     return present
 

@@ -6,34 +6,12 @@ sides to S, so that nothing at the edges is lost; `inside` keeps the shape withi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from PIL import Image
 
+from rankclip.types import InputSpec
+
 FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
-
-
-@dataclass(frozen=True, slots=True)
-class InputSpec:
-    """Geometry of a tower's input; its text form names the preprocessing in a space."""
-
-    size: int
-    mode: str = "crop"  # crop | squash | inside
-    filter: str = "bicubic"
-
-    def __str__(self) -> str:
-        return f"{self.mode}-{self.size}-{self.filter}/1"
-
-    @classmethod
-    def parse(cls, text: str) -> InputSpec:
-        """Read the text form back.
-
-        >>> InputSpec.parse("squash-224-bicubic/1").size
-        224
-        """
-        mode, size, name = text.removesuffix("/1").split("-")
-        return cls(int(size), mode, name)
 
 
 def fit(picture: Image.Image, spec: InputSpec) -> np.ndarray:

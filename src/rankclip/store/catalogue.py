@@ -115,7 +115,22 @@ class Catalogue:
 
     def folders(self) -> dict[int, str]:
         """Return all folders: number -> absolute path."""
-        return {number: self.real_folder(from_sql(path)) for number, path in self.connection.execute("SELECT id, path FROM folder")}
+        return {number: self.real_folder(path) for number, path in self.stored_folders().items()}
+
+    def stored_folders(self) -> dict[int, str]:
+        """Return all folders as the catalogue keeps them: absolute, or relative to the store's parent."""
+        return {number: from_sql(path) for number, path in self.connection.execute("SELECT id, path FROM folder")}
+
+    def readable_files(self) -> Iterator[tuple[int, str | bytes, int]]:
+        """Yield folder number, name and content of every file that could be read."""
+        yield from self.connection.execute("SELECT folder, name, content FROM file WHERE content != 0")
+
+    def counter(self) -> int:
+        """Return a number that grows with every change of the file table."""
+        return int(self.connection.execute("SELECT files FROM change").fetchone()[0])
+
+    def count_change(self) -> None:
+        self.connection.execute("UPDATE change SET files = files + 1")
 
     def files_in(self, folder: str) -> dict[str, KnownFile]:
         """Return what is known of a folder's files, by name."""
@@ -187,25 +202,6 @@ class Catalogue:
             for row in self.connection.execute(f"SELECT id, {FACT_COLUMNS}, {PIXEL_COLUMNS} FROM content WHERE id IN ({marks})", some):
                 number, width, height, kind, taken_at, camera, latitude, longitude, truncated, *pixels = row
                 found[number] = PhotoFacts(width, height, kind, taken_at, camera, latitude, longitude, PixelFacts(*pixels), bool(truncated))
-        return found
-
-    def locations(self, folder_ids: Iterable[int]) -> tuple[np.ndarray, np.ndarray]:
-        """Return file numbers and content numbers, int64 [G] each, of the readable files of some folders."""
-        numbers: list[tuple[int, int]] = []
-        for folder in folder_ids:
-            numbers += self.connection.execute("SELECT id, content FROM file WHERE folder = ? AND content != 0", (folder,)).fetchall()
-        pairs = np.array(numbers, dtype=np.int64).reshape(-1, 2)
-        return pairs[:, 0], pairs[:, 1]
-
-    def where(self, files: Iterable[int]) -> dict[int, tuple[int, str]]:
-        """Return folder number and name of some files, by file number."""
-        wanted = [int(file) for file in files]
-        found: dict[int, tuple[int, str]] = {}
-        for start in range(0, len(wanted), 500):
-            some = wanted[start : start + 500]
-            marks = ",".join("?" * len(some))
-            for number, folder, name in self.connection.execute(f"SELECT id, folder, name FROM file WHERE id IN ({marks})", some):
-                found[number] = (folder, from_sql(name))
         return found
 
     # ------------------------------------------------------------ spaces and texts

@@ -13,6 +13,9 @@ from rankclip.errors import StoreNewer
 from rankclip.store.points import reach
 
 FIRST = """
+CREATE TABLE change (files INTEGER NOT NULL  -- grows with every change of the file table
+);
+INSERT INTO change VALUES (0);
 CREATE TABLE folder (id INTEGER PRIMARY KEY, path NOT NULL UNIQUE);
 CREATE TABLE file (
     id INTEGER PRIMARY KEY,

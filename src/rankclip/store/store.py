@@ -25,9 +25,11 @@ from pathlib import Path
 import numpy as np
 
 from rankclip.errors import StoreError, StoreReadOnly
+from rankclip.store import snapshot
 from rankclip.store.catalogue import NAME, Catalogue
 from rankclip.store.lock import WriterLock
 from rankclip.store.points import reach
+from rankclip.store.snapshot import Snapshot
 from rankclip.store.vectors import POOLED, TOKENS, Rows, pooled_block, tokens_block
 from rankclip.types import FileStamp, PhotoFacts, Space
 
@@ -99,6 +101,7 @@ class Store:
         try:
             if self.lock is not None:
                 self.sync()
+                self.snapshot()  # made now, while somebody waits for photos anyway, and not in the next query
         finally:
             self.catalogue.close()
             if self.lock is not None:
@@ -112,6 +115,11 @@ class Store:
             number, rows, token_rows, generation = self.catalogue.space_row(space)
         return View(self, space, number, rows, token_rows, generation)
 
+    def snapshot(self) -> Snapshot:
+        """Return all readable files as flat arrays, sorted by path."""
+        with self.catalogue.named():
+            return snapshot.read(self.catalogue, self.folder)
+
     def space_folder(self, space: Space, generation: int) -> Path:
         name = space.fingerprint if generation == 0 else f"{space.fingerprint}.{generation}"
         return self.folder / "spaces" / name
@@ -121,7 +129,7 @@ class Store:
     def add(self, space: Space, batch: Batch) -> None:
         """Record a batch, whole or not at all."""
         catalogue = self.catalogue
-        with catalogue.named(), Transaction(catalogue):
+        with catalogue.named(), Transaction(catalogue, files=True):
             number = catalogue.put_space(space)
             contents = {file.digest: self._content(file) for file in batch.files}
             if batch.pooled is not None and len(batch.pooled):
@@ -166,12 +174,12 @@ class Store:
 
     def add_failure(self, folder: str, name: str, stamp: FileStamp, kind: str, reason: str) -> None:
         """Remember that a file could not be read, until it changes."""
-        with self.catalogue.named(), Transaction(self.catalogue):
+        with self.catalogue.named(), Transaction(self.catalogue, files=True):
             self.catalogue.put_failure(folder, name, stamp, kind, reason)
 
     def add_moved(self, files: Iterable[tuple[str, str, FileStamp, int]]) -> None:
         """Record new paths of known contents: folder, name, stamp, content."""
-        with self.catalogue.named(), Transaction(self.catalogue):
+        with self.catalogue.named(), Transaction(self.catalogue, files=True):
             for folder, name, stamp, content in files:
                 self.catalogue.drop_moved(stamp, self.catalogue.put_file(folder, name, stamp, content))
 
@@ -313,13 +321,15 @@ def inverse(contents: np.ndarray) -> np.ndarray:
 
 
 class Transaction:
-    """Context: BEGIN IMMEDIATE ... COMMIT, or ROLLBACK when anything is raised."""
+    """Context: BEGIN IMMEDIATE ... COMMIT, or ROLLBACK when anything is raised. files: the file table changes."""
 
-    def __init__(self, catalogue: Catalogue) -> None:
-        self.connection = catalogue.connection
+    def __init__(self, catalogue: Catalogue, *, files: bool = False) -> None:
+        self.catalogue, self.connection, self.files = catalogue, catalogue.connection, files
 
     def __enter__(self) -> None:
         self.connection.execute("BEGIN IMMEDIATE")
+        if self.files:
+            self.catalogue.count_change()
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is None:

@@ -239,7 +239,7 @@ def forget(store: Store, paths: Iterable[str]) -> int:
 
 
 def _drop_files(store: Store, files: list[int]) -> None:
-    with store.catalogue.named(), Transaction(store.catalogue):
+    with store.catalogue.named(), Transaction(store.catalogue, files=True):
         store.catalogue.connection.executemany("DELETE FROM file WHERE id = ?", [(file,) for file in files])
         reach("prune-commit")
 
@@ -275,13 +275,12 @@ def export(store: Store, space: Space, path: Path) -> int:
 
     .npz: paths (object-free, UTF-8 bytes), embeddings float16 [G, D]. Parquet: path, width, height, taken_at, embedding (list of float).
     """
-    view = store.view(space)
-    folders = store.catalogue.folders()
-    files, contents = store.catalogue.locations(folders)
-    rows = view.rows_of(contents)
-    files, contents, rows = files[rows >= 0], contents[rows >= 0], rows[rows >= 0]
-    places = store.catalogue.where(files)
-    paths = [f"{folders[folder]}/{name}" for folder, name in (places[file] for file in files.tolist())]
+    view, files = store.view(space), store.snapshot()
+    rows = view.rows_of(files.contents)
+    there = np.flatnonzero(rows >= 0)
+    contents, rows = files.contents[there], rows[there]
+    stored = [os.fsdecode(files.paths[files.starts[i] : files.starts[i + 1]]) for i in there.tolist()]
+    paths = [store.catalogue.real_folder(path) for path in stored]
     writer = {".npz": _export_npz, ".parquet": _export_parquet}.get(path.suffix)
     if writer is None:
         raise InputError(f"{path}: the format is told by the ending, .npz or .parquet")
