@@ -43,7 +43,7 @@ METHODS = {
 
 PIP_LINES = {
     "torch": 'python -m pip install torch open_clip_torch',
-    "open_clip": 'python -m pip install open_clip_torch',
+    "open_clip": 'python -m pip install torch open_clip_torch',
     "onnxruntime": 'python -m pip install onnxruntime',
     "pyarrow": 'python -m pip install "rankclip[parquet]"',
     "rawpy": 'python -m pip install "rankclip[raw]"',

@@ -16,6 +16,7 @@ import numpy as np
 from rankclip.instructions import Instruction, prompts
 
 EXACT_ROWS = 1_000  # at least so many first rows get the master's score
+EXACT_BLOCK = 8_192  # rows turned to float64 at once
 BLOCK = 512  # rows turned to float32 at once: they stay in the cache
 HIGH, LOW = 255, 128  # a query is split into two integer parts, so that the scan is exact whatever the order of its sums
 DIGITS = 9  # scores are rounded here: far above the noise of a float64 sum, far below any meaning
@@ -115,7 +116,10 @@ def error_bound(scales: np.ndarray, query: np.ndarray) -> np.ndarray:
 
 def exact(master: np.ndarray, rows: np.ndarray, query: np.ndarray) -> np.ndarray:
     """The score itself.    master: float16 [N, D].    rows: int64 [K].    query: float32 [D].    Returns float64 [K]."""
-    return np.round(master[rows].astype(np.float64) @ query.astype(np.float64), DIGITS)
+    scores = np.empty(len(rows), np.float64)
+    for start in range(0, len(rows), EXACT_BLOCK):  # a million float64 rows at once would be 3 GB
+        scores[start : start + EXACT_BLOCK] = master[rows[start : start + EXACT_BLOCK]].astype(np.float64) @ query.astype(np.float64)
+    return np.round(scores, DIGITS)
 
 
 # ---------------------------------------------------------------- order

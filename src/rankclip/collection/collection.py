@@ -139,7 +139,7 @@ class Collection:
                 ranked = ranking.rank_gallery(store, view, gallery, query, chosen, self._not_yet)
                 if not len(ranked.places):
                     raise self._nothing()
-                results.append(ranking.build(instruction, choice, query, view, gallery, ranked))
+                results.append(ranking.build(instruction, choice, query, view, gallery, ranked, details=chosen.details))
         return results
 
     def _gallery(self, stack: ExitStack, *, scan: bool) -> tuple[Store, Photos]:

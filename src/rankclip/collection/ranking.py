@@ -29,6 +29,7 @@ class RankOptions:
     min_percentile: float | None = None
     min_score: float | None = None
     exact: bool = False
+    details: bool = True  # cosines, too; plain paths do without them
     plus: Sequence[str] = ()
     minus: Sequence[str] = ()
 
@@ -123,13 +124,14 @@ class Ranked:
     pending: int
 
 
-def build(instruction: Instruction, choice: Choice, query: Query, view: View, gallery: Photos, ranked: Ranked) -> Ranking:
+def build(instruction: Instruction, choice: Choice, query: Query, view: View, gallery: Photos, ranked: Ranked, *, details: bool = True) -> Ranking:
     """Put the columns of a `Ranking` together."""
     order, size = ranked.order, len(ranked.places)
     positions = ranked.places[order.index]
     rows = view.rows_of(gallery.contents[positions])
+    cosines = scoring.exact(view.master, rows, query.cosine).astype(np.float32) if details else None
     return Ranking(
         instruction.text, choice.method, view.space.fingerprint, size, ranked.pending, gallery.paths(positions), order.scores,
-        cosines=scoring.exact(view.master, rows, query.cosine).astype(np.float32), percentiles=scoring.percentiles(order.ranks, size), ranks=order.ranks,
+        cosines=cosines, percentiles=scoring.percentiles(order.ranks, size), ranks=order.ranks,
         meaning=query.meaning, explanation=Explanation(choice.method, choice.rule, instruction.describe(), query.texts),
     )  # fmt: skip

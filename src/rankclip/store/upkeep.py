@@ -146,6 +146,7 @@ def repair(store: Store) -> Verdict:
             verdict.dropped += damage.rows
     for space in {space for space, _ in lost}:
         keep = {part: _intact_rows(store, space, part, lost.get((space, part), [])) for part in (POOLED, TOKENS)}
+        keep[TOKENS] = _with_embedding(store, space, keep)
         rewrite(store, space, keep, point="repair-commit")
     return verdict
 
@@ -169,6 +170,12 @@ def _intact_rows(store: Store, space: Space, part: str, damages: list[Damage]) -
     for damage in damages:
         keep[damage.first : damage.first + damage.rows] = False
     return np.flatnonzero(keep)
+
+
+def _with_embedding(store: Store, space: Space, keep: dict[str, np.ndarray]) -> np.ndarray:
+    """Of the token rows to keep, those whose content keeps its embedding: the others are made again together with it."""
+    view = store.view(space)
+    return keep[TOKENS][np.isin(view.token_contents[keep[TOKENS]], view.contents[keep[POOLED]])]
 
 
 # ---------------------------------------------------------------- rewriting
