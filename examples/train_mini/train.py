@@ -91,7 +91,7 @@ class Run:
         gallery = corpus.split("val", *evaluate.GALLERY)
         views, examples = corpus.plain(gallery, self.image.size), [corpus.examples[i] for i in gallery]
         images = image_stage.embed_photos(image_tower, views)[0]
-        scale = float(runs.load(self.out / "unfreeze" / "done.pt")["scale"])
+        scale = float(self.image_state()["scale"])
         rows = sentence_stage.read(self.out / "sentences.jsonl")
         check = lambda tower: evaluate.retrieval(images, examples, embedder(tower))  # noqa: E731
         self.note("before tune", check(text_tower))
@@ -158,10 +158,13 @@ class Run:
         return [row.text for row in sentence_stage.read(self.out / "sentences.jsonl")]
 
     def image_tower(self) -> image_stage.ImageTower:
-        """The tuned image tower, or the one with a frozen trunk while there is no other."""
-        tower = image_stage.new_tower(self.shared, self.image)
-        tower.load_state_dict(next(state for stage in ("unfreeze", "heads") if (state := runs.load(self.out / stage / "done.pt")))["tower"])
+        """The tuned image tower; while that stage still runs, its average so far; before it, the one with a frozen trunk."""
+        tower, state = image_stage.new_tower(self.shared, self.image), self.image_state()
+        tower.load_state_dict(state.get("averaged", state["tower"]))
         return tower.to(runs.device()).eval()
+
+    def image_state(self) -> dict:
+        return next(state for path in ("unfreeze/done.pt", "unfreeze/last.pt", "heads/done.pt") if (state := runs.load(self.out / path)))
 
     def distilled(self) -> TextTower:
         tower = TextTower(TextConfig(width=self.text.width, layers=self.text.layers, factor=self.text.factor, causal=self.text.causal))
@@ -176,7 +179,7 @@ class Run:
 
     def scale(self) -> float:
         """The log of the learnt logit scale."""
-        return float(next(state for path in ("tune/tower.pt", "unfreeze/done.pt", "heads/done.pt") if (state := runs.load(self.out / path)))["scale"])
+        return float((runs.load(self.out / "tune" / "tower.pt") or self.image_state())["scale"])
 
     def corpus(self) -> image_stage.Corpus:
         return image_stage.load_corpus(self.shared, self.texts, np.load(self.out / "teacher.npy", mmap_mode="r"))

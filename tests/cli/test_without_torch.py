@@ -4,7 +4,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-
 from tests.conftest import Result, Run, rankclip_command, subprocess_environment
 
 BLOCKED = ("torch", "torchvision", "open_clip")

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tests.conftest import ROOT, Run, noise_photo, subprocess_environment
 
 from rankclip.store import points
 from rankclip.store.points import POINTS
-from tests.conftest import ROOT, Run, noise_photo, subprocess_environment
 
 PHOTOS, BATCH = 40, 4
 SCRIPT = str(ROOT / "tests/torture/embed_script.py")

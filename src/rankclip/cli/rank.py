@@ -61,7 +61,8 @@ def rank(
     with console.Stop() as stop:
         collection = given.collection(paths, stop)
         rankings = collection.rank_all(texts, scan=not no_scan, unique=unique, method=method, top=top, bottom=bottom, min_percentile=min_percentile,
-                                       min_score=min_score, exact=exact, plus=plus or (), minus=minus or (), details=chosen != "paths" or html is not None)  # fmt: skip
+                                       min_score=min_score, exact=exact, plus=plus or (), minus=minus or (),
+                                       details=chosen != "paths" or html is not None)  # fmt: skip
         stop.check(collection.report, collection.report.new + len(collection.report.failures))
         if not check:
             write(rankings, chosen, FormatOptions(null=print0), output)
