@@ -41,6 +41,12 @@ METHODS = {
     "direction": "rankclip.scoring:direction_query",
 }
 
+HEADS = {
+    "adapter": "rankclip.heads.adapter:Adapter",
+    "difference": "rankclip.heads.difference:DifferenceHead",
+    "composer": "rankclip.heads.composer:ComposerHead",
+}
+
 PIP_LINES = {
     "torch": 'python -m pip install torch open_clip_torch',
     "open_clip": 'python -m pip install torch open_clip_torch',

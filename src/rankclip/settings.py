@@ -46,6 +46,7 @@ class Settings:
     time_limit_photo: float = 20.0  # for decoding one photo
     memory_limit_photo: int = 1024  # MiB for one decoding process, above what it starts with
     max_megapixels: int = 256  # a fixed cap, the same on every machine
+    head: str = ""  # heads to use, by name or folder, with commas between; empty: those that are installed
     lock_timeout: float = 0.0  # wait for another writer; inf waits for ever
 
     def store_folder(self) -> Path:

@@ -54,6 +54,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Put a local photo collection in the order a sentence asks for. Offline; no picture ever leaves the machine.",
 )  # fmt: skip
+# groups of commands: a new `finetune NAME` or `evaluate NAME` is one file and one entry here
+GROUPS: dict[str, tuple[str, tuple[Any, ...]]] = {}
 TABLE = (embed, rank, store, models, config, doctor, demo)
 
 
@@ -73,6 +75,11 @@ def options(
 
 for command in TABLE:
     command.register(app)
+for name, (about, commands) in GROUPS.items():
+    group = typer.Typer(help=about, no_args_is_help=True, rich_markup_mode=None)
+    for command in commands:
+        command.register(group)
+    app.add_typer(group, name=name)
 
 
 def main() -> None:

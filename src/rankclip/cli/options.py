@@ -27,6 +27,7 @@ ENGINE = {
     "threads": (Annotated[int | None, typer.Option("--threads", metavar="N", help="threads of the model, 0 for all cores")], None),
     "offline": (Annotated[bool | None, typer.Option("--offline", help="never touch a network")], None),
 }  # fmt: skip
+HEAD = {"head": (Annotated[str | None, typer.Option("--head", metavar="NAME|DIR", help="use this trained head (several with commas between)")], None)}
 STORE = {
     "store": (Annotated[str | None, typer.Option("--store", metavar="DIR", help="store to use instead of your own")], None),
     "lock_timeout": (Annotated[float | None, typer.Option("--lock-timeout", metavar="SECONDS", help="wait for another writer (inf: for ever)")], None),
@@ -53,7 +54,7 @@ TALK = {
     "progress": (Annotated[str | None, typer.Option("--progress", metavar="MODE", help="auto, plain (a line every 30 s) or none")], None),
     "quiet": (Annotated[bool, typer.Option("--quiet", "-q", help="no bars, hints or summary; results stay")], False),
 }  # fmt: skip
-SETTINGS = frozenset({*ENGINE, *STORE, *DECODING, "progress"})
+SETTINGS = frozenset({*ENGINE, *STORE, *DECODING, *HEAD, "progress"})
 
 
 @dataclass(slots=True)

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -217,6 +217,19 @@ class Collection:
             return np.stack([known[text] for text in texts])
 
         return embed
+
+    # ------------------------------------------------------------ features
+
+    @contextmanager
+    def opened(self, *, scan: bool = True) -> Iterator[tuple[Store, View, Photos]]:
+        """Open the store for reading, photos that are new embedded first; gives the store, the view of this space, and the photos.
+
+        Raises NothingToDo for an empty gallery.
+        """
+        self._check_roots(scan=scan)
+        with ExitStack() as stack:
+            store, gallery = self._gallery(stack, scan=scan)
+            yield store, store.view(self.backbone.space), gallery
 
     # ------------------------------------------------------------ parts
 
