@@ -28,6 +28,28 @@ ENGINE = {
     "offline": (Annotated[bool | None, typer.Option("--offline", help="never touch a network")], None),
 }  # fmt: skip
 HEAD = {"head": (Annotated[str | None, typer.Option("--head", metavar="NAME|DIR", help="use this trained head (several with commas between)")], None)}
+FILTERS = {
+    "top": (Annotated[int | None, typer.Option("--top", "-n", metavar="N", help="only the first N (20 on a terminal)")], None),
+    "everything": (Annotated[bool, typer.Option("--all", help="all of them on a terminal, too")], False),
+    "bottom": (Annotated[int | None, typer.Option("--bottom", metavar="N", help="only the last N")], None),
+    "min_percentile": (Annotated[float | None, typer.Option("--min-percentile", metavar="P", help="only photos better than P per cent of the gallery")], None),
+    "min_score": (Annotated[float | None, typer.Option("--min-score", metavar="X", help="only photos with at least this score")], None),
+    "unique": (Annotated[bool, typer.Option("--unique", help="one path for each content")], False),
+    "no_scan": (Annotated[bool, typer.Option("--no-scan", help="take the store as it is, without looking at the disk")], False),
+    "exact": (Annotated[bool, typer.Option("--exact", help="exact scores for every photo, not only the first 1,000")], False),
+}  # fmt: skip
+OUTPUT = {
+    "explain": (Annotated[bool, typer.Option("--explain", help="say how the instruction was understood")], False),
+    "format": (Annotated[str | None, typer.Option("--format", "-f", metavar="NAME", help="table, paths, tsv, csv, jsonl or html")], None),
+    "json": (Annotated[bool, typer.Option("--json", help="the same as --format jsonl")], False),
+    "print0": (Annotated[bool, typer.Option("--print0", "-0", help="plain paths ended by NUL")], False),
+    "output": (Annotated[str | None, typer.Option("--output", "-o", metavar="FILE", help="write the result to FILE")], None),
+    "html": (Annotated[str | None, typer.Option("--html", metavar="FILE", help="also write a contact sheet")], None),
+    "link_to": (Annotated[str | None, typer.Option("--link-to", metavar="DIR", help="make numbered links in DIR")], None),
+    "copy_to": (Annotated[str | None, typer.Option("--copy-to", metavar="DIR", help="copy the photos to DIR under numbered names")], None),
+    "dry_run": (Annotated[bool, typer.Option("--dry-run", help="say what --link-to or --copy-to would do")], False),
+    "check": (Annotated[bool, typer.Option("--check", help="print nothing; exit 0 if a photo passes, else 10")], False),
+}  # fmt: skip
 STORE = {
     "store": (Annotated[str | None, typer.Option("--store", metavar="DIR", help="store to use instead of your own")], None),
     "lock_timeout": (Annotated[float | None, typer.Option("--lock-timeout", metavar="SECONDS", help="wait for another writer (inf: for ever)")], None),
