@@ -1,0 +1,1 @@
+"""Metrics and official protocols; NumPy only."""
