@@ -99,3 +99,15 @@ def test_a_photo_at_every_batch_position_keeps_its_own_vector(run: Run, tmp_path
     assert run("embed", "many", "--batch-size", 4).code == 3
     for name in colours:
         assert all(name in line for line in run("rank", "many", f"{name} first", "--top", 10).lines)
+
+
+def test_many_photos_of_one_size_are_recognised_too(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Uncompressed pictures of one camera all have one size; their digests must not all go to a worker with each file."""
+    monkeypatch.setattr("rankclip.collection.embedding.FEW", 3)
+    for number in range(6):
+        square(tmp_path / f"photos/{number}.bmp", (40 * number, 90, 60))
+    assert summary(run("embed", "photos", "--batch-size", "2").err) == "rankclip: 6 new, 0 unchanged"
+    for number in range(6):
+        (tmp_path / f"photos/copy_{number}.bmp").write_bytes((tmp_path / f"photos/{number}.bmp").read_bytes())
+    square(tmp_path / "photos/another.bmp", (1, 2, 3))
+    assert summary(run("embed", "photos").err) == "rankclip: 1 new, 6 unchanged, 6 copies"

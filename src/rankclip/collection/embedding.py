@@ -6,6 +6,7 @@ padded to full size, so that an embedding is bit-equal whatever its neighbours.
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from collections import deque
@@ -18,7 +19,7 @@ import numpy as np
 from rankclip.backbones.specs import Backbone
 from rankclip.collection.survey import Gallery, Pending, Survey
 from rankclip.engines.base import Engine
-from rankclip.photos.decode import DecodeOptions
+from rankclip.photos.decode import DIGEST_BYTES, DecodeOptions
 from rankclip.photos.pool import NOBODY, DecodePool
 from rankclip.photos.worker import Answer, Task, WorkerOptions
 from rankclip.settings import Settings
@@ -26,6 +27,7 @@ from rankclip.store.store import Batch, NewFile, Store
 from rankclip.types import EmbedReport, Failure, Features, Progress
 
 MEGA = 1_000_000
+FEW = 64  # digests that go to a worker along with a file
 IN_MODEL = 2  # batches given to the engine at once: one in work, one waiting
 
 
@@ -50,6 +52,7 @@ class Embedding:
         self.report = EmbedReport()
         self.gallery = Gallery()
         self.embedded = set(store.view(self.space).embedded)
+        self.crowded: dict[int, set[bytes]] = {}  # size -> digests embedded, where they are many
         self.waiting: list[Ready] = []  # decoded, not yet a full batch
         self.copies: list[Ready] = []  # content known: only the file is recorded
         self.running: deque[tuple[list[Ready], Future[Features]]] = deque()
@@ -93,12 +96,22 @@ class Embedding:
 
     def _tasks(self, pending: Iterable[Pending]) -> Iterator[Task]:
         for number, file in enumerate(pending):
-            yield Task(number, file.path, self._known(file.stamp.size))
+            yield Task(number, file.path, self._known(file.path, file.stamp.size))
 
-    def _known(self, size: int) -> tuple[bytes, ...]:
-        """Digests of contents of this size that are embedded: a file that has one of them need not be decoded."""
-        catalogue = self.store.catalogue
-        return tuple(digest for digest in catalogue.digests_of_size(size) if catalogue.content_of(digest) in self.embedded)
+    def _known(self, path: str, size: int) -> tuple[bytes, ...]:
+        """Digests of contents of this size that are embedded: a file that has one of them need not be decoded.
+
+        Where many photos have one size (uncompressed pictures of one camera), handing all of them to the worker each time would make the
+        run quadratic: then the file is digested here and only its own digest, if known, goes along.
+        """
+        if size not in self.crowded:
+            digests = self.store.catalogue.digests_of_size(size)
+            known = [digest for digest in digests if self.store.catalogue.content_of(digest) in self.embedded]
+            if len(digests) <= FEW:
+                return tuple(known)
+            self.crowded[size] = set(known)
+        own = file_digest(path)
+        return (own,) if own in self.crowded[size] else ()
 
     def _sort_in(self, pending: list[Pending], answer: Answer) -> None:
         """Put an answer where it belongs: failed, known content, or to the engine."""
@@ -153,6 +166,8 @@ class Embedding:
         for ready, file in zip(batch, files, strict=True):
             content = self.store.catalogue.content_of(file.digest)
             self.embedded.add(content)
+            if file.stamp.size in self.crowded:
+                self.crowded[file.stamp.size].add(file.digest)
             self.gallery.add(content, ready.file.shown)
         self.report.new += len(fresh)
         self.report.copies += len(batch) - len(fresh)
@@ -179,3 +194,12 @@ def new_file(ready: Ready) -> NewFile:
     decoded = ready.answer.decoded
     assert decoded is not None
     return NewFile(ready.file.folder, ready.file.name, decoded.stamp, decoded.digest, decoded.facts)
+
+
+def file_digest(path: str) -> bytes:
+    """Digest a file's bytes as `decode` does; empty where it cannot be read, which the worker then reports."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=DIGEST_BYTES)).digest()
+    except OSError:
+        return b""
