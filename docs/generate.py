@@ -1,4 +1,4 @@
-"""Fills the generated blocks of the documentation, or checks (--check) that they are current.
+"""Fills the generated blocks of the documentation and writes the man page, or checks (--check) that they are current.
 
 A block stands between `<!-- help: rankclip rank -->` (or exit-codes, settings, formats) and `<!-- end -->`; everything else on a page is
 written by hand.
@@ -15,8 +15,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import man_page
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+MAN_PAGE = ROOT / "docs/rankclip.1"
 BLOCK = re.compile(r"<!-- (?P<what>[a-z-]+)(?:: (?P<argument>[^>]*?))? -->\n(?P<body>.*?)<!-- end -->", re.S)
 
 
@@ -87,9 +90,9 @@ def main() -> int:
     check = parser.parse_args().check
     os.environ["COLUMNS"] = "100"
     stale = []
-    for page in PAGES:
-        text = page.read_text(encoding="utf-8")
-        wanted = filled(text)
+    for page in [*PAGES, MAN_PAGE]:
+        text = page.read_text(encoding="utf-8") if page.exists() else ""
+        wanted = man_page.page() if page == MAN_PAGE else filled(text)
         if wanted != text:
             stale.append(page)
             if not check:

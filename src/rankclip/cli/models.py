@@ -10,7 +10,7 @@ import typer
 
 from rankclip import registry
 from rankclip.cli import console
-from rankclip.cli.options import ENGINE, Shared, shared
+from rankclip.cli.options import ENGINE, Shared, among, model_names, shared
 
 models = typer.Typer(help="list, fetch, inspect and choose backbones", no_args_is_help=True, rich_markup_mode=None)
 MODELS = "rankclip.collection.models"
@@ -18,6 +18,10 @@ MODELS = "rankclip.collection.models"
 
 def register(app: typer.Typer) -> None:
     app.add_typer(models, name="models")
+
+
+def fetchable() -> list[str]:
+    return ["recommended", *(row.name for row in registry.load(MODELS).rows() if row.where == "to fetch")]
 
 
 @models.command("list", help="list the backbones that are here and those worth fetching")
@@ -31,7 +35,7 @@ def list_models(json: Annotated[bool, typer.Option("--json", help="one JSON obje
 
 @models.command("fetch", help="download a backbone: recommended, a name of the list, or a hub repository of open_clip")
 @shared({"offline": ENGINE["offline"]})
-def fetch(given: Shared, name: Annotated[str, typer.Argument(metavar="NAME", help="for example: recommended")]) -> None:
+def fetch(given: Shared, name: Annotated[str, typer.Argument(metavar="NAME", help="for example: recommended", autocompletion=among(fetchable))]) -> None:
     weights = registry.load("rankclip.backbones.weights")
     chosen = weights.choose(name)
     size = f"{chosen.megabytes:,} MB, " if chosen.megabytes else ""
@@ -43,7 +47,7 @@ def fetch(given: Shared, name: Annotated[str, typer.Argument(metavar="NAME", hel
 
 @models.command("info", help="say what is known about a backbone")
 def info(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="a backbone that is here")] = "rankclip-mini",
+    name: Annotated[str, typer.Argument(metavar="NAME", help="a backbone that is here", autocompletion=among(model_names))] = "rankclip-mini",
     json: Annotated[bool, typer.Option("--json", help="one JSON object")] = False,
 ) -> None:
     found = registry.load(MODELS).info(name)
@@ -55,11 +59,11 @@ def info(
 
 
 @models.command("default", help="make a backbone the default (writes config.toml)")
-def default(name: Annotated[str, typer.Argument(metavar="NAME", help="a backbone that is here")]) -> None:
+def default(name: Annotated[str, typer.Argument(metavar="NAME", help="a backbone that is here", autocompletion=among(model_names))]) -> None:
     typer.echo(f"{name} is the default now ({registry.load(MODELS).make_default(name)})")
 
 
 @models.command("remove", help="delete an installed backbone's files; embeddings stay in the store")
-def remove(name: Annotated[str, typer.Argument(metavar="NAME", help="an installed backbone")]) -> None:
+def remove(name: Annotated[str, typer.Argument(metavar="NAME", help="an installed backbone", autocompletion=among(model_names))]) -> None:
     registry.load(MODELS).remove(name)
     typer.echo(f"{name} is removed")

@@ -8,21 +8,46 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import typer
 
+from rankclip import registry
 from rankclip.cli import console
 from rankclip.errors import InputError, PartialResult
+from rankclip.settings import CHOICES
 from rankclip.types import EmbedReport
 
+
+def among(names: Iterable[str] | Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
+    """Complete an option's value in a shell: the names that begin with what is typed so far."""
+
+    def complete(incomplete: str) -> list[str]:
+        return [name for name in (names() if callable(names) else names) if name.startswith(incomplete)]
+
+    return complete
+
+
+def model_names() -> list[str]:
+    """The backbones that are here."""
+    return [row.name for row in registry.load("rankclip.collection.models").rows() if row.where != "to fetch"]
+
+
 ENGINE = {
-    "model": (Annotated[str | None, typer.Option("--model", metavar="NAME", help="backbone: rankclip-mini, toy, or an installed one")], None),
-    "engine": (Annotated[str | None, typer.Option("--engine", metavar="NAME", help="auto, onnx, torch or toy")], None),
+    "model": (
+        Annotated[
+            str | None, typer.Option("--model", metavar="NAME", help="backbone: rankclip-mini, toy, or an installed one", autocompletion=among(model_names))
+        ], None,
+    ),
+    "engine": (Annotated[str | None, typer.Option("--engine", metavar="NAME", help="auto, onnx, torch or toy", autocompletion=among(CHOICES["engine"]))], None),
     "device": (Annotated[str | None, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps")], None),
-    "precision": (Annotated[str | None, typer.Option("--precision", metavar="NAME", help="auto, fp32 or bf16 (torch engine)")], None),
+    "precision": (
+        Annotated[
+            str | None, typer.Option("--precision", metavar="NAME", help="auto, fp32 or bf16 (torch engine)", autocompletion=among(CHOICES["precision"]))
+        ], None,
+    ),
     "batch_size": (Annotated[int | None, typer.Option("--batch-size", metavar="N", help="photos in a batch")], None),
     "threads": (Annotated[int | None, typer.Option("--threads", metavar="N", help="threads of the model, 0 for all cores")], None),
     "offline": (Annotated[bool | None, typer.Option("--offline", help="never touch a network")], None),
@@ -40,7 +65,11 @@ FILTERS = {
 }  # fmt: skip
 OUTPUT = {
     "explain": (Annotated[bool, typer.Option("--explain", help="say how the instruction was understood")], False),
-    "format": (Annotated[str | None, typer.Option("--format", "-f", metavar="NAME", help="table, paths, tsv, csv, jsonl or html")], None),
+    "format": (
+        Annotated[
+            str | None, typer.Option("--format", "-f", metavar="NAME", help="table, paths, tsv, csv, jsonl or html", autocompletion=among(registry.FORMATS))
+        ], None,
+    ),
     "json": (Annotated[bool, typer.Option("--json", help="the same as --format jsonl")], False),
     "print0": (Annotated[bool, typer.Option("--print0", "-0", help="plain paths ended by NUL")], False),
     "output": (Annotated[str | None, typer.Option("--output", "-o", metavar="FILE", help="write the result to FILE")], None),
@@ -73,7 +102,12 @@ FILES = {
     "strict": (Annotated[bool, typer.Option("--strict", help="exit 3 also for failures of earlier runs")], False),
 }  # fmt: skip
 TALK = {
-    "progress": (Annotated[str | None, typer.Option("--progress", metavar="MODE", help="auto, plain (a line every 30 s) or none")], None),
+    "progress": (
+        Annotated[
+            str | None,
+            typer.Option("--progress", metavar="MODE", help="auto, plain (a line every 30 s) or none", autocompletion=among(CHOICES["progress"])),
+        ], None,
+    ),
     "quiet": (Annotated[bool, typer.Option("--quiet", "-q", help="no bars, hints or summary; results stay")], False),
 }  # fmt: skip
 SETTINGS = frozenset({*ENGINE, *STORE, *DECODING, *HEAD, "progress"})

@@ -7,10 +7,13 @@ from typing import Annotated
 
 import typer
 
+from rankclip import registry
 from rankclip.cli import console
-from rankclip.cli.options import DECODING, ENGINE, FILES, FILTERS, OUTPUT, STORE, TALK, Shared, finish, read_paths, shared
+from rankclip.cli.options import DECODING, ENGINE, FILES, FILTERS, OUTPUT, STORE, TALK, Shared, among, finish, read_paths, shared
 from rankclip.cli.output import answer, deliver, filters, format_of
 from rankclip.errors import InputError
+
+METHODS = ("auto", *registry.METHODS)
 
 
 def register(app: typer.Typer) -> None:
@@ -24,7 +27,7 @@ def rank(
         list[str] | None, typer.Argument(metavar="PATH... INSTRUCTION", help="folders and files, then the instruction", show_default=False)
     ] = None,
     *,
-    method: Annotated[str, typer.Option("--method", metavar="NAME", help="auto, similarity or direction")] = "auto",
+    method: Annotated[str, typer.Option("--method", metavar="NAME", help="auto, similarity or direction", autocompletion=among(METHODS))] = "auto",
     plus: Annotated[list[str] | None, typer.Option("--plus", metavar="[W:]WHAT", help="add a text or photo, with a weight")] = None,
     minus: Annotated[list[str] | None, typer.Option("--minus", metavar="[W:]WHAT", help="subtract a text or photo")] = None,
     instructions: Annotated[str | None, typer.Option("--instructions", metavar="FILE", help="many instructions, one a line, - for stdin; writes JSONL")] = None,

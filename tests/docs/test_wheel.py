@@ -1,0 +1,51 @@
+"""What the wheel holds: the package with its data, the man page, the licences, and nothing else."""
+
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from tests.conftest import ROOT
+
+MINI = "rankclip/backbones/mini/"
+DATA = {"rankclip/py.typed", "rankclip/instructions/antonyms.tsv", "rankclip/backbones/data/clip_bpe_merges.txt.gz", "rankclip/backbones/data/NOTICE"}
+EXPECTED = re.compile(
+    r"rankclip/[\w/]+\.(py|tsv|txt|txt\.gz|json|toml)|rankclip/py\.typed|rankclip/backbones/data/NOTICE|rankclip/backbones/mini/(image|text)\.onnx"
+    r"|rankclip-[\w.]+\.data/data/share/man/man1/rankclip\.1"
+    r"|rankclip-[\w.]+\.dist-info/(METADATA|WHEEL|RECORD|entry_points\.txt|licenses/LICENSE(-WEIGHTS)?)"
+)
+MODEL_BYTES = 16_000_000  # the most that the bundled model may take
+SMALL = 300_000  # nothing but the model is larger
+
+
+@pytest.fixture(scope="module")
+def content(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
+    """Build a wheel without an index; returns its files with their sizes."""
+    folder = tmp_path_factory.mktemp("wheel")
+    found = subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert found.returncode == 0, found.stderr
+    (wheel,) = folder.glob("rankclip-*-py3-none-any.whl")
+    return {one.filename: one.file_size for one in zipfile.ZipFile(wheel).infolist()}
+
+
+def test_data_and_man_page_are_in_it(content: dict[str, int]) -> None:
+    assert set(content) >= DATA
+    assert sum(name.endswith("share/man/man1/rankclip.1") for name in content) == 1
+    assert sum("licenses/" in name for name in content) == 2
+
+
+def test_every_module_is_in_it_and_nothing_else(content: dict[str, int]) -> None:
+    modules = {str(path.relative_to(ROOT / "src")) for path in Path(ROOT / "src/rankclip").rglob("*.py")}
+    assert len(modules) >= 60 and modules <= set(content)
+    assert [name for name in content if not EXPECTED.fullmatch(name)] == []
+
+
+def test_the_model_is_whole_and_small_where_it_is_there(content: dict[str, int]) -> None:
+    model = {name: size for name, size in content.items() if name.startswith(MINI)}
+    if (ROOT / "src" / MINI / "card.json").is_file():
+        assert {f"{MINI}{name}" for name in ("card.json", "image.onnx", "text.onnx")} <= set(model) and sum(model.values()) <= MODEL_BYTES
+    assert [name for name, size in content.items() if size > SMALL and name not in model] == []
