@@ -10,7 +10,13 @@ import pytest
 from tests.conftest import ROOT
 
 MINI = "rankclip/backbones/mini/"
-DATA = {"rankclip/py.typed", "rankclip/instructions/antonyms.tsv", "rankclip/backbones/data/clip_bpe_merges.txt.gz", "rankclip/backbones/data/NOTICE"}
+DATA = {
+    "rankclip/py.typed",
+    "rankclip/instructions/antonyms.tsv",
+    "rankclip/backbones/data/clip_bpe_merges.txt.gz",
+    "rankclip/backbones/data/NOTICE",
+    "rankclip/training/generator/words.txt",
+}
 EXPECTED = re.compile(
     r"rankclip/[\w/]+\.(py|tsv|txt|txt\.gz|json|toml)|rankclip/py\.typed|rankclip/backbones/data/NOTICE|rankclip/backbones/mini/(image|text)\.onnx"
     r"|rankclip-[\w.]+\.data/data/share/man/man1/rankclip\.1"
