@@ -61,6 +61,8 @@ def info(given: Shared, *, json: Annotated[bool, typer.Option("--json", help="on
 def verify(
     given: Shared, *, repair: Annotated[bool, typer.Option("--repair", help="rebuild what can be rebuilt, drop the rest (it is embedded again)")] = False
 ) -> None:
+    if repair:
+        rescue_catalogue(given)
     with opened(given, write=repair) as found:
         if found is None:
             return
@@ -75,6 +77,16 @@ def verify(
         else:
             problem = verdict.catalogue[0] if verdict.catalogue else f"{len(verdict.damages):,} damaged batches"
             raise StoreDamaged(f"{found.folder}: {problem}", hint="run: rankclip store verify --repair")
+
+
+def rescue_catalogue(given: Shared) -> None:
+    """Replace a catalogue that SQLite finds damaged; the store cannot be opened before."""
+    settings = given.settings()
+    folder = settings.store_folder()
+    if registry.load("rankclip.store.store").Store.exists(folder):
+        rescue = registry.load("rankclip.store.rescue")
+        if rescue.rescue(folder, settings.lock_timeout):
+            console.say(f"rankclip: the catalogue was damaged: made anew from what could be read; the damaged one is kept as {folder / rescue.KEPT}")
 
 
 @store.command("prune", help="forget files that are gone from the disk")

@@ -60,10 +60,10 @@ class Catalogue:
         with self.named():
             if write:
                 connection = sqlite3.connect(self.path, isolation_level=None, timeout=BUSY_MS / 1000)
-                connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = NORMAL")
                 connection.execute("PRAGMA foreign_keys = ON")
                 schema.migrate(connection)
+                connection.execute("PRAGMA journal_mode = WAL")  # after the first migration, so that one that fails leaves an empty file
                 return connection
             connection = self._connect_reader()
             if schema.pending(connection):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import sys
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from rankclip.errors import StoreLocked, StoreReadOnly
+from rankclip.store.vectors import full
 
 LOCK, HOLDER = "writer.lock", "writer.pid"
 
@@ -27,11 +30,15 @@ class WriterLock:
         except Timeout as error:
             raise StoreLocked(f"{folder}: {holder(folder)} is writing", hint="wait for it, or give --lock-timeout SECONDS (inf waits for ever)") from error
         except OSError as error:
-            raise StoreReadOnly(f"{folder}: cannot be written ({(error.strerror or str(error)).lower()})", hint="use another store: --store DIR") from error
-        (folder / HOLDER).write_text(f"{os.getpid()} {' '.join(sys.argv)[:200]}\n", errors="replace")
+            if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise StoreReadOnly(f"{folder}: cannot be written ({(error.strerror or str(error)).lower()})", hint="use another store: --store DIR") from error
+            raise full(folder / LOCK, error) from error
+        with contextlib.suppress(OSError):  # without the note the holder has no number, that is all
+            (folder / HOLDER).write_text(f"{os.getpid()} {' '.join(sys.argv)[:200]}\n", errors="replace")
 
     def release(self) -> None:
-        (self.folder / HOLDER).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            (self.folder / HOLDER).unlink(missing_ok=True)
         self.lock.release()
 
 

@@ -98,5 +98,6 @@ def migrate(connection: sqlite3.Connection) -> None:
             reach("migration")
             connection.execute("COMMIT")
         except BaseException:
-            connection.execute("ROLLBACK")
+            if connection.in_transaction:  # a full disk has ended it already
+                connection.execute("ROLLBACK")
             raise

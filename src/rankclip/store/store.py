@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shutil
 import sqlite3
 import time
 from collections.abc import Iterable, Sequence
@@ -81,6 +82,8 @@ class Store:
             raise StoreReadOnly(f"{folder}: cannot be made ({(error.strerror or str(error)).lower()})", hint="use another store: --store DIR") from error
         lock = WriterLock(folder, lock_timeout)
         try:
+            if not cls.exists(folder):  # somebody removed the catalogue alone: scores go by its row numbers
+                shutil.rmtree(folder / SCORES, ignore_errors=True)
             return cls(folder, Catalogue(folder, write=True), lock)
         except BaseException:
             lock.release()
@@ -88,7 +91,9 @@ class Store:
 
     @staticmethod
     def exists(folder: Path) -> bool:
-        return (folder / NAME).exists()
+        """Tell whether there is a store; an empty catalogue is what a first run leaves that fails before its first table."""
+        path = folder / NAME
+        return path.exists() and path.stat().st_size > 0
 
     def __enter__(self) -> Store:
         return self
@@ -332,7 +337,9 @@ class Transaction:
             self.catalogue.count_change()
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if error is None:
-            self.connection.execute("COMMIT")
-        elif self.connection.in_transaction:
-            self.connection.execute("ROLLBACK")
+        try:
+            if error is None:
+                self.connection.execute("COMMIT")
+        finally:
+            if self.connection.in_transaction:  # something was raised, maybe by the commit itself; SQLite may have ended it already
+                self.connection.execute("ROLLBACK")

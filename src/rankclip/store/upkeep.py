@@ -116,14 +116,21 @@ def verify(store: Store) -> Verdict:
 
 
 def _verify_part(store: Store, space: Space, part: str, verdict: Verdict) -> None:
-    number, _, _, generation = store.catalogue.space_row(space)
+    number, rows, token_rows, generation = store.catalogue.space_row(space)
     files = Rows(store.space_folder(space, generation), space, part)
+    everything = tuple(column.name for column in files.columns)
     batches = store.catalogue.connection.execute("SELECT first, rows, checksums FROM batch WHERE space = ? AND part = ? ORDER BY first", (number, part))
-    for first, rows, checksums in batches.fetchall():
+    end = 0
+    for first, count, checksums in batches.fetchall():
         verdict.batches += 1
-        bad = tuple(column.name for column, intact in zip(files.columns, files.intact(first, rows, checksums), strict=True) if not intact)
+        if first > end:  # rows that no checksum speaks for: their batch was lost with a part of the catalogue
+            verdict.damages.append(Damage(space, part, end, first - end, everything))
+        bad = tuple(column.name for column, intact in zip(files.columns, files.intact(first, count, checksums), strict=True) if not intact)
         if bad:
-            verdict.damages.append(Damage(space, part, first, rows, bad))
+            verdict.damages.append(Damage(space, part, first, count, bad))
+        end = first + count
+    if (total := rows if part == POOLED else token_rows) > end:
+        verdict.damages.append(Damage(space, part, end, total - end, everything))
 
 
 def repair(store: Store) -> Verdict:
@@ -157,10 +164,7 @@ def _rebuild(store: Store, damage: Damage) -> None:
     master = files.read("pooled.f16", damage.first + damage.rows)[damage.first :]
     small, scales = quantize(master.astype(np.float32))
     for column, values in zip(files.columns[:2], (small, scales), strict=True):
-        path = files.folder / column.name
-        with open(path, "r+b" if path.exists() else "w+b") as file:
-            file.seek(damage.first * column.row_bytes)
-            file.write(values.tobytes())
+        files.overwrite(column, damage.first, values)
 
 
 def _intact_rows(store: Store, space: Space, part: str, damages: list[Damage]) -> np.ndarray:
@@ -174,8 +178,15 @@ def _intact_rows(store: Store, space: Space, part: str, damages: list[Damage]) -
 
 def _with_embedding(store: Store, space: Space, keep: dict[str, np.ndarray]) -> np.ndarray:
     """Of the token rows to keep, those whose content keeps its embedding: the others are made again together with it."""
-    view = store.view(space)
-    return keep[TOKENS][np.isin(view.token_contents[keep[TOKENS]], view.contents[keep[POOLED]])]
+    _, _, _, generation = store.catalogue.space_row(space)
+    folder = store.space_folder(space, generation)
+    pooled, tokens = (_contents(Rows(folder, space, part), keep[part]) for part in (POOLED, TOKENS))
+    return keep[TOKENS][np.isin(tokens, pooled)]
+
+
+def _contents(files: Rows, rows: np.ndarray) -> np.ndarray:
+    """The contents of some rows; the column may be cut short behind them."""
+    return files.read(files.columns[-1].name, int(rows[-1]) + 1 if len(rows) else 0)[rows]
 
 
 # ---------------------------------------------------------------- rewriting

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rankclip.errors import StoreDamaged, StoreFull
+from rankclip.errors import StoreDamaged, StoreError, StoreFull
 from rankclip.types import Space
 
 POOLED, TOKENS = "pooled", "tokens"
@@ -96,13 +96,26 @@ class Rows:
         except OSError as error:
             raise full(path, error) from error
 
+    def overwrite(self, column: Column, first: int, values: np.ndarray) -> None:
+        """Write rows of one column in place; what lies behind them stays."""
+        path = self.folder / column.name
+        try:
+            with open_for_append(path) as file:
+                file.seek(first * column.row_bytes)
+                file.write(np.ascontiguousarray(values, dtype=column.dtype).tobytes())
+        except OSError as error:
+            raise full(path, error) from error
+
     def sync(self) -> None:
         """Force the columns onto the disk."""
         for column in self.columns:
             path = self.folder / column.name
-            if path.exists():
-                with open(path, "rb") as file:
-                    os.fsync(file.fileno())
+            try:
+                if path.exists():
+                    with open(path, "rb") as file:
+                        os.fsync(file.fileno())
+            except OSError as error:
+                raise full(path, error) from error
 
     def read(self, name: str, count: int) -> np.ndarray:
         """Memory-map the first `count` rows of a column, read-only.
@@ -113,11 +126,14 @@ class Rows:
         path = self.folder / name
         if count == 0:
             return np.empty((0, *column.shape), column.dtype)
-        size = path.stat().st_size if path.exists() else -1
-        if size < count * column.row_bytes:
-            what = "is missing" if size < 0 else f"is cut short ({size} of {count * column.row_bytes} bytes)"
-            raise StoreDamaged(f"{path} {what}", hint=f"run: {REPAIR}")
-        return np.memmap(path, dtype=column.dtype, mode="r", shape=(count, *column.shape))
+        try:
+            size = path.stat().st_size if path.exists() else -1
+            if size >= count * column.row_bytes:
+                return np.memmap(path, dtype=column.dtype, mode="r", shape=(count, *column.shape))
+        except OSError as error:
+            raise unreadable(path, error) from error
+        what = "is missing" if size < 0 else f"is cut short ({size} of {count * column.row_bytes} bytes)"
+        raise StoreDamaged(f"{path} {what}", hint=f"run: {REPAIR}")
 
     def intact(self, first: int, count: int, checksums: str) -> list[bool]:
         """Tell for each column whether its bytes of a batch are as they were written."""
@@ -128,7 +144,9 @@ class Rows:
             with open(self.folder / column.name, "rb") as file:
                 file.seek(first * column.row_bytes)
                 data = file.read(count * column.row_bytes)
-        except FileNotFoundError:
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.EIO):  # closed to us: nothing is known about the bytes
+                raise unreadable(self.folder / column.name, error) from error
             return ""
         return f"{zlib.crc32(data):08x}" if len(data) == count * column.row_bytes else ""
 
@@ -140,6 +158,11 @@ class Rows:
 def open_for_append(path: Path):  # type: ignore[no-untyped-def]
     """Open for writing anywhere without truncating; the one place where a test can make a disk fail."""
     return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+b")
+
+
+def unreadable(path: Path, error: OSError) -> StoreError:
+    """Word a failed read."""
+    return StoreError(f"{path}: {(error.strerror or str(error)).lower()}", hint=f"check the permissions and the disk, then run: {REPAIR}")
 
 
 def full(path: Path, error: OSError) -> StoreFull:
