@@ -71,7 +71,19 @@ def instruction_table(_: str) -> str:
     return "\n".join(rows) + "\n"
 
 
-WRITERS: dict[str, Callable[[str], str]] = {"help": help_text, "exit-codes": exit_codes, "settings": settings, "instructions": instruction_table}
+def role_table(_: str) -> str:
+    """Changes and how they are read, from the table that is the parser's test."""
+    import rankclip.instructions.roles
+
+    rows = ["| change | wanted | left out | more of < less of | kept |", "|---|---|---|---|---|"]
+    for line in (rankclip.instructions.roles.__doc__ or "").splitlines():
+        cells = [cell.strip() for cell in line.strip().split("|")]
+        if line.startswith("    ") and len(cells) == 5:
+            rows.append("| " + " | ".join(["photos like the reference" if cell == "=" else cell or "-" for cell in cells]) + " |")
+    return "\n".join(rows) + "\n"
+
+
+WRITERS: dict[str, Callable[[str], str]] = {"help": help_text, "exit-codes": exit_codes, "settings": settings, "instructions": instruction_table, "roles": role_table}
 
 
 def filled(text: str) -> str:

@@ -39,6 +39,14 @@ FORMATS = {
 METHODS = {
     "similarity": "rankclip.scoring:similarity_query",
     "direction": "rankclip.scoring:direction_query",
+    "adapter": "rankclip.collection.adapting:rank",
+}
+
+COMPOSERS = {
+    "sum": "rankclip.composing:sum_composition",
+    "slerp": "rankclip.composing:slerp_composition",
+    "product": "rankclip.composing:product_composition",
+    "head": "rankclip.composing:head_composition",
 }
 
 HEADS = {

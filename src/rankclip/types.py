@@ -196,6 +196,8 @@ class Hit:
     value: float | None = None  # in the head's unit
     interval: tuple[float, float] | None = None  # 80 %
     applies: bool | None = None
+    photo_cosine: float | None = None  # compose-search: with the reference, and with the text
+    text_cosine: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +237,9 @@ class Ranking(Sequence[Hit]):
     meaning: str = "cosine"  # what the score is, for the table's header
     explanation: Explanation | None = None
     notes: tuple[str, ...] = ()
+    references: tuple[str, ...] = ()  # compose-search: the photos that the search started from
+    photo_cosines: np.ndarray | None = None  # float32 [K], with the references
+    text_cosines: np.ndarray | None = None  # float32 [K], with the instruction
 
     @classmethod
     def empty(cls, instruction: str, method: str) -> Ranking:
@@ -255,7 +260,8 @@ class Ranking(Sequence[Hit]):
 
         interval = None if self.intervals is None else (float(self.intervals[index][0]), float(self.intervals[index][1]))
         return Hit(int(self.ranks[index]) if self.ranks is not None else index + 1, self.paths[index], float(self.scores[index]),
-                   pick(self.cosines, float), pick(self.percentiles, float), pick(self.values, float), interval, pick(self.applies, bool))  # fmt: skip
+                   pick(self.cosines, float), pick(self.percentiles, float), pick(self.values, float), interval, pick(self.applies, bool),
+                   pick(self.photo_cosines, float), pick(self.text_cosines, float))  # fmt: skip
 
     def __iter__(self) -> Iterator[Hit]:
         return (self[i] for i in range(len(self)))

@@ -34,7 +34,8 @@ def test_the_blockade_works(blocked: dict[str, str]) -> None:
         assert b"broken here" in found.stderr
 
 
-@pytest.mark.parametrize("words", [("embed", "photos"), ("rank", "photos", "red first"), ("rank", "photos", "from dark to bright", "--json"), ("models", "list"),
+@pytest.mark.parametrize("words", [("embed", "photos"), ("rank", "photos", "red first"), ("rank", "photos", "from dark to bright", "--json"),
+                                   ("compose-search", "photos", "photos/red.png", "the same but blue"), ("models", "list"),
                                    ("doctor", "--quick"), ("config", "show")])  # fmt: skip
 def test_commands_do_without(run: Run, squares: Path, blocked: dict[str, str], words: tuple[str, ...]) -> None:
     found = process(blocked, *words)

@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 import rankclip
-from rankclip.cli import config, console, demo, doctor, embed, models, rank, store
+from rankclip.cli import compose_search, config, console, demo, doctor, embed, models, rank, store
 from rankclip.errors import RankclipError
 
 REPORT = "please report it, with the command and the last lines of: rankclip --debug ..."
@@ -56,7 +56,7 @@ app = typer.Typer(
 )  # fmt: skip
 # groups of commands: a new `finetune NAME` or `evaluate NAME` is one file and one entry here
 GROUPS: dict[str, tuple[str, tuple[Any, ...]]] = {}
-TABLE = (embed, rank, store, models, config, doctor, demo)
+TABLE = (embed, rank, compose_search, store, models, config, doctor, demo)
 
 
 def show_version(value: bool) -> None:

@@ -100,3 +100,13 @@ def say_explanation(ranking: Ranking) -> None:
     console.say(f"compared:   {' | '.join(found.texts)}")
     if found.head:
         console.say(f"head:       {found.head}")
+    if ranking.photo_cosines is not None:
+        say_similarities(ranking)
+
+
+def say_similarities(ranking: Ranking) -> None:
+    """How near the first photos are to the reference and to the text, one line each."""
+    console.say("like photo  text")
+    for hit in ranking[:FIRST]:
+        photo, text = (f"{value:+.3f}" if value is not None else "     -" for value in (hit.photo_cosine, hit.text_cosine))
+        console.say(f"    {photo} {text}  {printable(hit.path)}")

@@ -20,7 +20,7 @@ import numpy as np
 
 from rankclip import scoring
 from rankclip.backbones.specs import Backbone, find
-from rankclip.collection import ranking
+from rankclip.collection import composition, ranking
 from rankclip.collection.galleries import Photos, Remembered, Seen, without_copies
 from rankclip.collection.survey import Gallery, Survey, survey
 from rankclip.engines.base import Engine
@@ -56,6 +56,7 @@ class Collection:
         self.report = EmbedReport()
         self.notes: list[str] = []
         self.present = self.roots  # those that are there now
+        self.not_yet = 0  # photos found at the last look that could not be embedded
 
     # ------------------------------------------------------------ embedding
 
@@ -135,16 +136,36 @@ class Collection:
             terms = self._terms(store, view, chosen)
             results = []
             for instruction, choice in zip(parsed, choices, strict=True):
-                query = ranking.make_query(choice, instruction, self._text_embedder(store), terms)
-                ranked = ranking.rank_gallery(store, view, gallery, query, chosen, self._not_yet)
+                query = ranking.make_query(choice, instruction, self.text_embedder(store), terms)
+                ranked = ranking.rank_gallery(store, view, gallery, query, chosen, self.not_yet)
                 if not len(ranked.places):
                     raise self._nothing()
                 results.append(ranking.build(instruction, choice, query, view, gallery, ranked, details=chosen.details))
         return results
 
+    # ------------------------------------------------------------ composing
+
+    def compose_search(self, reference: str | os.PathLike[str], instruction: str = "", *, scan: bool = True, unique: bool = False, **options: Any) -> Ranking:
+        """Order the photos by what a reference photo would look like after a change: "the same but at night".
+
+        reference: any photo, in the store or not. instruction: what to change; empty: photos like the reference.
+        Options: composer, strength, refs, ands, with_reference (see `ComposeOptions`), and those of `rank` but method, plus and minus.
+        Raises InputError for a reference that is missing or cannot be read, NothingToDo for an empty gallery.
+
+        >>> Collection("./photos").compose_search("dog.jpg", "the same but in snow", top=5).paths  # doctest: +SKIP
+        """
+        return self.compose_all(reference, [instruction], scan=scan, unique=unique, **options)[0]
+
+    def compose_all(self, reference: str | os.PathLike[str], instructions: Sequence[str], *, scan: bool = True, unique: bool = False,
+                    **options: Any) -> list[Ranking]:  # fmt: skip
+        """Order the photos by one reference and several instructions in one go."""
+        return composition.search(self, os.fspath(reference), instructions, composition.options_of(options), scan=scan, unique=unique)
+
+    # ------------------------------------------------------------ the gallery
+
     def _gallery(self, stack: ExitStack, *, scan: bool) -> tuple[Store, Photos]:
         """Open the store and say which photos are ordered; new ones are embedded first, where the store can be written."""
-        self._not_yet = 0
+        self.not_yet = 0
         exists = Store.exists(self.folder)
         if not scan:
             if not exists:
@@ -172,7 +193,7 @@ class Collection:
         except (StoreLocked, StoreReadOnly) as error:
             if not Store.exists(self.folder):
                 raise
-            self._not_yet = len(found.pending)
+            self.not_yet = len(found.pending)
             self.notes.append(f"{error.message}; {len(found.pending)} photos are not in the store yet, the others are ranked")
             self._tell(walk, Survey(found.gallery, [], [], found.remembered, found.unchanged))
             return stack.enter_context(Store.open(self.folder)), Seen.of(found.gallery)
@@ -184,7 +205,7 @@ class Collection:
         for sign, names in ((1.0, options.plus), (-1.0, options.minus)):
             for name in names:
                 weight, text = weighted(name)
-                vector = self._photo_embedding(store, view, text) if os.path.isfile(text) else scoring.phrase_embedding(text, self._text_embedder(store))
+                vector = self._photo_embedding(store, view, text) if os.path.isfile(text) else scoring.phrase_embedding(text, self.text_embedder(store))
                 terms.append((sign * weight, vector, text))
         return terms
 
@@ -203,7 +224,7 @@ class Collection:
         batch[0] = decoded.pixels
         return self.image_engine.encode_images(batch).pooled[0]
 
-    def _text_embedder(self, store: Store) -> scoring.Embed:
+    def text_embedder(self, store: Store) -> scoring.Embed:
         """Return a function texts -> unit rows that asks the store first."""
         space = self.backbone.space
 

@@ -34,6 +34,19 @@ class Engine(Protocol):
         ...
 
 
+def text_states(engine: Engine, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Return token states, float32 [Q, T, W], and which of them are real, bool [Q, T]: what trained composers read of an instruction.
+
+    An engine whose text tower gives no states stands in with the embedding as the only state.
+    """
+    encode = getattr(engine, "encode_text_states", None)
+    if encode is None:
+        states = engine.encode_texts(texts)[:, None]  # [Q, 1, D]
+        return states, np.ones(states.shape[:2], bool)
+    found: tuple[np.ndarray, np.ndarray] = encode(texts)
+    return found
+
+
 def normalize(rows: np.ndarray) -> np.ndarray:
     """Scale rows to unit length. rows: float32 [..., D]; a zero row stays zero."""
     lengths = np.linalg.norm(rows, axis=-1, keepdims=True)

@@ -142,6 +142,18 @@ WITH = re.compile(
 )  # fmt: skip
 
 
+# function words that tell a language; those that English has, too, are left out
+_ELSEWHERE = frozenset(
+    (
+        "der das den dem ein eine einen einem einer und mit ohne nicht kein keine auf im ist sind aber gleiche gleichen nur "
+        "le la les un une du avec et est sur mais dans même el los las una unos con y es en pero mismo misma il gli uno di del della senza ma stesso stessa "
+        "os um uma com sem mas mesmo "
+        "de het een met zonder maar niet och med utan samma på ett jest bez ale taki sam nie"
+    ).split()
+)  # fmt: skip
+_ENGLISH = frozenset(("the a an is are with without and but in on at of no not same has have more less it this that to from photo").split())
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """A comparative: the result should be nearer `first` than the reference is, and farther from `last`."""
@@ -164,8 +176,8 @@ class Roles:
 
     @property
     def wanted(self) -> str:
-        """The text without what it forbids or keeps: what is embedded as the instruction's meaning; "" when nothing is left."""
-        return ", ".join((*self.desired, *(change.first for change in self.changes)))
+        """What the result should show: the text without what it forbids, keeps or compares; "" when nothing is left."""
+        return ", ".join(self.desired)
 
     @property
     def new_scene(self) -> bool:
@@ -224,7 +236,7 @@ def read_roles(text: str) -> Roles:
     if len(found.desired) == 1 and found.kept and HUES.fullmatch(found.desired[0].lower()) and found.kept[0].lower() not in QUALITIES:
         found.desired[0] += f" {found.kept[0]}"  # "the same dress but blue" looks for a blue dress
     roles = Roles(text, tuple(found.desired), tuple(found.forbidden), tuple(found.changes), tuple(found.kept))
-    if roles.wanted or roles.forbidden:
+    if roles.wanted or roles.forbidden or roles.changes:
         return roles
     return Roles(text, kept=roles.kept, neutral=bool(roles.kept)) if roles.kept else Roles(text, (cleaned,))
 
@@ -236,6 +248,19 @@ def clauses(text: str) -> list[str]:
     ['two cats and a dog', 'no people', 'darker']
     """
     return [clause.strip() for clause in SPLIT.split(text) if clause.strip()]
+
+
+def foreign(text: str) -> bool:
+    """Tell whether a text is probably not English: another script, or function words of another language.
+
+    >>> foreign("der gleiche Hund am Strand"), foreign("夜の同じ写真"), foreign("the same dog in a café")
+    (True, True, False)
+    """
+    letters = [character for character in text if character.isalpha()]
+    if letters and sum(ord(character) > 0x24F for character in letters) > 0.3 * len(letters):
+        return True
+    words = re.findall(r"[^\W\d_]+", text.lower())
+    return len(words) > 1 and sum(word in _ELSEWHERE for word in words) > max(sum(word in _ENGLISH for word in words), 0.15 * len(words))
 
 
 def bare(phrase: str, *, article: bool = True) -> str:

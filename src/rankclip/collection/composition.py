@@ -1,0 +1,338 @@
+"""`compose_search`: reference photos and changes asked for -> a composition -> the gallery in order."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rankclip import composing, scoring
+from rankclip.backbones.specs import Backbone
+from rankclip.backbones.tokens import is_truncated
+from rankclip.collection.galleries import Photos, without_copies
+from rankclip.collection.ranking import Ranked, RankOptions, wanted
+from rankclip.composing import Composition, Material
+from rankclip.errors import InputError, ModelError, NothingToDo, PhotoError
+from rankclip.heads import packs
+from rankclip.instructions.roles import Roles, foreign, read_roles
+from rankclip.registry import COMPOSERS, HEADS, check_name, load, resolve
+from rankclip.store.store import Store, View
+from rankclip.types import Explanation, Features, PhotoFacts, Ranking
+
+if TYPE_CHECKING:
+    from rankclip.collection.collection import Collection
+
+UNTRAINED = "slerp"  # what `auto` takes where no head fits
+NEAR = 0.97  # cosine from which a photo counts as the reference again
+BURST, BURST_SECONDS = 0.90, 3.0  # the same camera within seconds, and about as near: one of a burst
+
+
+@dataclass(frozen=True, slots=True)
+class ComposeOptions:
+    """What `Collection.compose_search` can be asked for besides a reference and an instruction."""
+
+    composer: str = "auto"
+    strength: float | None = None  # 0: like the photo, 1: what the text says; None: the composer's own balance
+    refs: Sequence[str] = ()  # "[W:]PHOTO"
+    ands: Sequence[str] = ()  # "[W:]TEXT"
+    with_reference: bool = False
+    rank: RankOptions = RankOptions()
+
+    def check(self) -> None:
+        if self.composer != "auto":
+            check_name(COMPOSERS, self.composer, what="composer")
+        if self.strength is not None and not 0 <= self.strength <= 1:
+            raise InputError(f"--strength must be from 0 (like the photo) to 1 (what the text says), got {self.strength:g}")
+        self.rank.check()
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A photo to start from. content: its number in the store, -1 where it is not in there. features: pooled [1, D], tokens [1, P, W] or None."""
+
+    path: str
+    weight: float
+    content: int
+    features: Features
+    facts: PhotoFacts | None
+
+    @property
+    def embedding(self) -> np.ndarray:
+        return self.features.pooled[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """An instruction with its weight and what it was read as."""
+
+    text: str
+    weight: float
+    roles: Roles
+
+
+def search(collection: Collection, reference: str, instructions: Sequence[str], options: ComposeOptions, *, scan: bool, unique: bool) -> list[Ranking]:
+    """Order the photos by what one reference (and those of `refs`) would look like after each instruction (and those of `ands`)."""
+    options.check()
+    named = [(1.0, reference), *(weighted(text, what="--ref") for text in options.refs)]
+    for _, path in named:
+        check_reference(path)
+    more = [Wish(text, weight, read_roles(text)) for weight, text in (weighted(text, what="--and") for text in options.ands)]
+    with ExitStack() as stack:
+        store, view, gallery = stack.enter_context(collection.opened(scan=scan))
+        gallery = without_copies(gallery) if unique else gallery
+        references = [read_reference(collection, store, view, path, weight) for weight, path in named]
+        composer = Composer(collection, store, view, options.composer)
+        results = []
+        for text in [*instructions, *(wish.text for wish in more)]:
+            collection.notes += notes_about(text, collection.backbone)
+        for text in instructions:
+            wishes = [Wish(text, 1.0, read_roles(text)), *more]
+            composition = composer.compose(references, wishes, options.strength)
+            ranked = order_gallery(store, view, gallery, composition, references, options, collection.not_yet)
+            results.append(build(view, gallery, ranked, composition, composer, references, wishes, options))
+    return results
+
+
+def notes_about(text: str, backbone: Backbone) -> list[str]:
+    """Say what the model cannot read of an instruction."""
+    notes = []
+    if is_truncated(text, context=backbone.context):
+        notes.append(f"the instruction is longer than the {backbone.context - 2} tokens that {backbone.name} reads; its end is ignored")
+    if foreign(text):
+        notes.append(f"{text!r} does not look like English, the only language that rankclip understands: the order may mean little")
+    return notes
+
+
+# ---------------------------------------------------------------- references
+
+
+def weighted(text: str, *, what: str) -> tuple[float, str]:
+    """Split "2:beach.jpg" into a weight and the rest; a path that is there as a whole has weight 1.
+
+    >>> weighted("0.5:at night", what="--and")
+    (0.5, 'at night')
+    """
+    number, colon, rest = text.partition(":")
+    try:
+        weight = float(number) if colon and rest.strip() and not os.path.lexists(text) else 1.0
+    except ValueError:
+        return 1.0, text
+    if not np.isfinite(weight) or weight <= 0:
+        raise InputError(f"{what} {text!r}: the weight must be a positive number")
+    return weight, rest.strip() if colon and rest.strip() and not os.path.lexists(text) else text
+
+
+def check_reference(path: str) -> None:
+    """Refuse a reference that is not a file, before any work."""
+    if os.path.isdir(path):
+        raise InputError(f"{path}: a folder cannot be the reference", hint="name one photo; folders to search come before it")
+    if not os.path.lexists(path):
+        raise InputError(
+            f"{path}: no such photo", hint='the order is PATH... REFERENCE INSTRUCTION, for example: rankclip compose-search ./photos dog.jpg "in snow"'
+        )
+
+
+def read_reference(collection: Collection, store: Store, view: View, path: str, weight: float) -> Reference:
+    """Take a photo's features from the store where they are there, else decode it and run the image tower.
+
+    Raises InputError for a photo that cannot be read.
+    """
+    folder, name = os.path.split(os.path.abspath(path))
+    known = store.catalogue.files_in(folder).get(name)
+    try:
+        found = os.stat(path)
+        if known is not None and known.content in view.embedded and (known.size, known.mtime_ns) == (found.st_size, found.st_mtime_ns):
+            features = stored_features(view, known.content)
+            return Reference(path, weight, known.content, features, store.catalogue.facts([known.content]).get(known.content))
+        decode = load("rankclip.photos.decode")
+        decoded = decode.decode(path, decode.DecodeOptions(collection.backbone.input))
+    except OSError as error:
+        raise InputError(f"{path}: {(error.strerror or str(error)).lower()}") from error
+    except PhotoError as error:
+        raise InputError(f"{error.path}: {error.reason}", hint="the reference must be a photo that can be read") from error
+    features = run_tower(collection, decoded.pixels)
+    content = store.catalogue.content_of(decoded.digest)
+    return Reference(path, weight, content if content in view.embedded else -1, features, decoded.facts)
+
+
+def stored_features(view: View, content: int) -> Features:
+    row = view.rows_of(np.array([content]))
+    tokens = view.read_tokens(view.token_rows_of(np.array([content]))) if view.token_rows and view.token_rows_of(np.array([content]))[0] >= 0 else None
+    return Features(scoring.unit(view.master[row[0]].astype(np.float32))[None], tokens)
+
+
+def run_tower(collection: Collection, pixels: np.ndarray) -> Features:
+    """Run one photo through the image tower, in a batch of the usual size, so that it gets the same features as in `embed`."""
+    batch = np.zeros((collection.settings.batch_size, *pixels.shape), np.uint8)
+    batch[0] = pixels
+    features = collection.image_engine.encode_images(batch)
+    return Features(features.pooled[:1], None if features.tokens is None else features.tokens[:1])
+
+
+# ---------------------------------------------------------------- composing
+
+
+class Composer:
+    """Resolves `auto`, loads a head once, and makes compositions."""
+
+    def __init__(self, collection: Collection, store: Store, view: View, name: str) -> None:
+        self.collection, self.embed = collection, collection.text_embedder(store)
+        pack = packs.suited("composer", view.space, collection.settings.head) if name in ("auto", "head") else None
+        if name == "head" and pack is None:
+            here = f"no trained composer fits {view.space.backbone}"
+            raise ModelError(f"--composer head: {here}", hint="train one: rankclip finetune composer, or use --composer slerp")
+        self.name = name if name != "auto" else "head" if pack is not None else UNTRAINED
+        self.rule = (
+            f"--composer {name}" if name != "auto" else "a trained composer fits this model" if pack is not None else "no trained composer fits this model"
+        )
+        self.pack = pack
+        self.head = resolve(HEADS, "composer", what="head")(pack, collection.settings.thread_count()) if pack is not None else None
+
+    def compose(self, references: Sequence[Reference], wishes: Sequence[Wish], strength: float | None) -> Composition:
+        """Make the composition of some references and instructions, each weighted."""
+        photo = scoring.unit(np.sum([one.weight * one.embedding for one in references], axis=0))  # [D]
+        material = Material(photo, self._mean(wishes, [wish.roles.wanted for wish in wishes]), tuple(wish.roles for wish in wishes), strength,
+                            said=self._mean(wishes, ["" if wish.roles.neutral else wish.roles.wanted or wish.text for wish in wishes]))  # fmt: skip
+        if self.head is not None and not material.neutral:
+            material = replace(material, learnt=self._learnt(references, wishes))
+        make: Callable[..., Composition] = resolve(COMPOSERS, self.name if not material.neutral else "slerp", what="composer")
+        return make(material, self.embed)
+
+    def _mean(self, wishes: Sequence[Wish], phrases: Sequence[str]) -> np.ndarray | None:
+        """The weighted mean of some phrases' embeddings, float32 [D], unit; None where all are empty."""
+        terms = [wish.weight * scoring.phrase_embedding(phrase, self.embed) for wish, phrase in zip(wishes, phrases, strict=True) if phrase]
+        return scoring.unit(np.sum(terms, axis=0)) if terms else None
+
+    def _learnt(self, references: Sequence[Reference], wishes: Sequence[Wish]) -> np.ndarray:
+        """The head's query: every reference with every instruction, weighted; an instruction that asks for no change is the photo itself."""
+        asked = [wish for wish in wishes if not wish.roles.neutral]
+        states, real = load("rankclip.engines.base").text_states(self.collection.text_engine, [wish.text for wish in asked])
+        pooled = self.embed([wish.text for wish in asked])  # [Q, D]
+        total = np.zeros(len(pooled[0]), np.float64)
+        assert self.head is not None
+        for reference in references:
+            for i, wish in enumerate(asked):
+                query = self.head.compose(reference.features, states[i : i + 1], real[i : i + 1], pooled[i : i + 1])[0]  # [D]
+                total += reference.weight * wish.weight * query
+        return scoring.unit(total)
+
+
+# ---------------------------------------------------------------- order
+
+
+def order_gallery(
+    store: Store, view: View, gallery: Photos, composition: Composition, references: Sequence[Reference], options: ComposeOptions, not_yet: int
+) -> Ranked:  # fmt: skip
+    """Score every photo but the references and their near-duplicates, and sort."""
+    rows = view.rows_of(gallery.contents)  # int64 [all], -1 where there is no embedding
+    places = np.flatnonzero(rows >= 0)  # int64 [G]
+    missing = not_yet + len(gallery.contents) - len(places)
+    if not options.with_reference:
+        places = places[~near_references(store, view, gallery.contents[places], rows[places], references)]
+    rows = rows[places]
+    usual = usual_of(view, rows, composition)
+
+    def exactly(some: np.ndarray) -> np.ndarray:
+        values = [scoring.exact(view.master, rows[some], term.vector) for term in composition.terms]
+        return np.round(composing.combine(composition, values, usual), scoring.DIGITS)
+
+    values = [scan_rows(view, rows, term.vector) for term in composition.terms]
+    errors = [scoring.error_bound(view.scales[rows], term.vector) for term in composition.terms]
+    approximate, error = composing.bounded(composition, values, errors, usual)
+    chosen = options.rank
+    order = scoring.order(approximate, error, exactly, lambda some: gallery.paths(places[some]), top=wanted(len(rows), chosen), bottom=chosen.bottom,
+                          all_exact=chosen.exact)  # fmt: skip
+    if chosen.min_score is not None:
+        order = order.first(int(np.searchsorted(-order.scores, -chosen.min_score, side="right")))
+    return Ranked(order, places, missing)
+
+
+def scan_rows(view: View, rows: np.ndarray, vector: np.ndarray) -> np.ndarray:
+    """Approximate projections of some rows, float32 [G]; most of a store is scanned whole, which is faster than picking rows."""
+    if len(rows) * 2 < view.rows:
+        return scoring.scan(view.small[rows], view.scales[rows], vector)
+    return scoring.scan(view.small, view.scales, vector)[rows]
+
+
+def usual_of(view: View, rows: np.ndarray, composition: Composition) -> composing.Usual:
+    """What is usual in this gallery, from at most SAMPLE evenly spaced photos of it."""
+    size = len(composition.terms)
+    if composition.linear or not len(rows):
+        return composing.Usual(np.zeros(size), np.ones(size))
+    some = rows[np.linspace(0, len(rows) - 1, min(len(rows), composing.SAMPLE)).astype(np.int64)]
+    return composing.calibrate(composition, view.master[some])
+
+
+def near_references(store: Store, view: View, contents: np.ndarray, rows: np.ndarray, references: Sequence[Reference]) -> np.ndarray:
+    """Tell which photos are a reference, a near-duplicate of one, or of the same burst: bool [G].    contents, rows: int64 [G]."""
+    near = np.isin(contents, [one.content for one in references if one.content >= 0])
+    for one in references:
+        cosines = scan_rows(view, rows, one.embedding)  # [G]
+        near |= cosines > NEAR
+        maybe = np.flatnonzero((cosines > BURST) & ~near)
+        moment = when(one.facts)
+        if moment is None or not len(maybe) or one.facts is None:
+            continue
+        facts = store.catalogue.facts(np.unique(contents[maybe]).tolist())
+        for place in maybe.tolist():
+            other = facts[int(contents[place])]
+            then = when(other)
+            near[place] = then is not None and other.camera == one.facts.camera and abs((then - moment).total_seconds()) <= BURST_SECONDS
+    return near
+
+
+def when(facts: PhotoFacts | None) -> datetime | None:
+    """The time a photo was taken, as its camera wrote it."""
+    try:
+        return datetime.fromisoformat(facts.taken_at) if facts is not None and facts.taken_at else None
+    except ValueError:
+        return None
+
+
+# ---------------------------------------------------------------- the result
+
+
+def build(
+    view: View, gallery: Photos, ranked: Ranked, composition: Composition, composer: Composer, references: Sequence[Reference], wishes: Sequence[Wish],
+    options: ComposeOptions,
+) -> Ranking:  # fmt: skip
+    """Put the columns of a `Ranking` together."""
+    order, size = ranked.order, len(ranked.places)
+    if not size:
+        names = ", ".join(one.path for one in references)
+        raise NothingToDo(f"no photo is left to search besides {names} and what looks the same", hint="--with-reference searches those, too")
+    positions = ranked.places[order.index]
+    rows = view.rows_of(gallery.contents[positions])
+    with_details = options.rank.details
+    photo = scoring.exact(view.master, rows, composition.photo).astype(np.float32) if with_details else None
+    text = scoring.exact(view.master, rows, composition.text).astype(np.float32) if with_details and composition.text is not None else None
+    return Ranking(
+        wishes[0].text, composer.name, view.space.fingerprint, size, ranked.pending, gallery.paths(positions), order.scores,
+        percentiles=scoring.percentiles(order.ranks, size), ranks=order.ranks, meaning=composition.meaning,
+        explanation=explain(composition, composer, references, wishes),
+        references=tuple(one.path for one in references), photo_cosines=photo, text_cosines=text,
+    )  # fmt: skip
+
+
+def explain(composition: Composition, composer: Composer, references: Sequence[Reference], wishes: Sequence[Wish]) -> Explanation:
+    """Say how the query came about."""
+    parse = "; ".join(f"{wish.text!r}: {wish.roles.describe()}" for wish in wishes)
+    texts = [f"photo {one.path}" + (f" (weight {one.weight:g})" if one.weight != 1 else "") for one in references]
+    texts += [f"text {wish.roles.wanted!r}" + (f" (weight {wish.weight:g})" if wish.weight != 1 else "") for wish in wishes if wish.roles.wanted]
+    texts += [f"{'-' if term.sign < 0 else '+'}{term.weight:g} x {term.role} {term.name!r}" for term in composition.terms if term.role in NAMED]
+    head = composer.pack.name if composer.pack is not None else ""
+    return Explanation(composer.name, f"{composer.rule}; {composition.balance}", parse, tuple(texts), head)
+
+
+NAMED = ("desired", "forbidden", "changed")
+
+
+def options_of(values: dict[str, Any]) -> ComposeOptions:
+    """Split keyword arguments into a composer's own and those of `rank`."""
+    own = {name: values.pop(name) for name in list(values) if name in ComposeOptions.__slots__ and name != "rank"}
+    return ComposeOptions(**own, rank=RankOptions(**values))
