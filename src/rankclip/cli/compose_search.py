@@ -25,9 +25,7 @@ def compose_search(
     given: Shared,
     words: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="PATH... REFERENCE INSTRUCTION", help="folders to search, the photo to start from, what to change", show_default=False
-        ),
+        typer.Argument(metavar="PATH... REFERENCE INSTRUCTION", help="folders to search, the photo to start from, what to change", show_default=False),
     ] = None,
     *,
     composer: Annotated[str, typer.Option("--composer", metavar="NAME", help=f"auto, {', '.join(registry.COMPOSERS)}")] = "auto",
