@@ -171,6 +171,7 @@ class EmbedReport:
     copies: int = 0  # same content at another path: recognised, not embedded again
     failed: int = 0
     remembered: int = 0  # failures of earlier runs, not tried again
+    left: int = 0  # not come to: the run was ended before
     skipped: Skipped = field(default_factory=Skipped)
     failures: list[Failure] = field(default_factory=list)
     seconds: float = 0.0
@@ -180,8 +181,13 @@ class EmbedReport:
     missing_roots: list[str] = field(default_factory=list)
 
     @property
+    def due(self) -> int:
+        """Photos that this run had to do something about."""
+        return self.new + self.copies + self.moved + self.failed + self.left
+
+    @property
     def found(self) -> int:
-        return self.new + self.unchanged + self.moved + self.copies + self.failed + self.remembered
+        return self.left + self.new + self.unchanged + self.moved + self.copies + self.failed + self.remembered
 
 
 @dataclass(frozen=True, slots=True)

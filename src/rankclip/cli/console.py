@@ -206,6 +206,25 @@ class Stop:
             raise Interrupted(f"interrupted: kept {report.new + report.copies + report.moved:,} of {total:,} new photos", signal_number=self.number)
 
 
+class Deadline(threading.Event):
+    """A wish to stop that is set by another event or by the clock.
+
+    seconds: from now, more than 0; None: only the other event counts.
+    """
+
+    def __init__(self, other: threading.Event, seconds: float | None) -> None:
+        super().__init__()
+        self.other = other
+        self.end = time.monotonic() + (float("inf") if seconds is None else seconds)
+
+    @property
+    def passed(self) -> bool:
+        return time.monotonic() >= self.end
+
+    def is_set(self) -> bool:
+        return self.other.is_set() or self.passed
+
+
 # ---------------------------------------------------------------- the summary
 
 

@@ -195,7 +195,7 @@ def finish(given: Shared, collection: object, report: EmbedReport, stop: console
         console.say(f"rankclip: {note}")
     if not given.quiet and (always or report.new or report.failed or report.moved or report.copies):
         console.say(console.summary(report))
-    stop.check(report, report.new + report.copies + report.moved + report.failed)
+    stop.check(report, report.due)
     counted = report.failed + (report.remembered if given.strict else 0)
     if counted or report.missing_roots:
         raise PartialResult(f"{counted:,} photos could not be read" if counted else f"not there now: {', '.join(report.missing_roots)}")

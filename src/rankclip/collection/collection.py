@@ -26,7 +26,7 @@ from rankclip.collection.survey import Gallery, Survey, survey
 from rankclip.engines.base import Engine
 from rankclip.errors import InputError, NothingToDo, StoreLocked, StoreReadOnly
 from rankclip.instructions import parse
-from rankclip.photos.discover import Walk, WalkOptions, check_roots
+from rankclip.photos.discover import Walk, WalkOptions, check_roots, is_empty
 from rankclip.registry import ENGINES, available, load, resolve
 from rankclip.settings import DEFAULT_MODEL, Settings
 from rankclip.settings import resolve as resolve_settings
@@ -34,6 +34,7 @@ from rankclip.store.store import Store, View
 from rankclip.types import EmbedReport, Progress, Ranking, Silent
 
 EMBEDDING = "rankclip.collection.embedding"  # with Pillow and the pool of workers: only where something is new
+GONE_FEW = 20  # so many known photos may be gone without a word, and as many as are there
 CATALOGUE_BYTES = 420  # a photo's rows in the catalogue, indexes included (measured over 100,000 photos)
 
 
@@ -102,6 +103,9 @@ class Collection:
         self.report.missing_roots = [root for root in self.roots if root not in self.present]
         self.report.failures = walk.failures + self.report.failures
         self.report.failed += len(walk.failures)
+        gone = found.gone - len(found.moved)
+        if gone > max(GONE_FEW, found.unchanged):
+            self.notes.append(f"{gone:,} known photos are not there now; nothing about them is forgotten (rankclip store prune does that)")
         if report is not None and report.new:
             self.report.engine = self.image_engine.describe()
 
@@ -281,7 +285,7 @@ class Collection:
     def _check_roots(self, *, scan: bool = True) -> None:
         """Refuse a path that is not there, unless the store knows it: then it is only missing now."""
         known: list[str] = []
-        if any(not os.path.lexists(root) for root in self.roots) and Store.exists(self.folder):
+        if any(not os.path.lexists(root) or is_empty(root) for root in self.roots) and Store.exists(self.folder):
             with Store.open(self.folder) as store:
                 known = list(store.catalogue.folders().values())
         self.present = check_roots(self.roots, known)

@@ -69,6 +69,7 @@ class Embedding:
             with DecodePool(self.worker, self.settings.worker_count()) as pool, ThreadPoolExecutor(1, "model") as model:
                 self._loop(found.pending, pool, model)
             self.progress.done()
+        self.report.left = len(found.pending) - self.report.new - self.report.copies - self.report.failed
         self.report.seconds = time.monotonic() - began
         if found.pending and self.report.seconds > 0:
             self.report.decode_share = self.decode_seconds / self.report.seconds / self.settings.worker_count()

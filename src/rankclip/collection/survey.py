@@ -7,7 +7,7 @@ from collections.abc import Container
 from dataclasses import dataclass, field
 from functools import partial
 
-from rankclip.photos.discover import Walk
+from rankclip.photos.discover import Listing, Walk
 from rankclip.store.keys import KnownFile, State, state
 from rankclip.store.store import Store, View
 from rankclip.types import FileStamp
@@ -48,14 +48,19 @@ class Survey:
     pending: list[Pending] = field(default_factory=list)
     remembered: list[str] = field(default_factory=list)
     unchanged: int = 0
+    gone: int = 0  # known, below the roots, and not on the disk
 
 
 def survey(walk: Walk, store: Store | None, view: View | None, *, retry: bool = False, force: bool = False) -> Survey:
     """Compare every candidate with the store: one `stat` each, nothing is read."""
     found = Survey()
     embedded: Container[int] = view.embedded if view is not None and not force else ()
+    listed: set[str] = set()
     for listing in walk.listings():
         known = store.catalogue.files_in(listing.folder) if store is not None else {}
+        if listing.whole:
+            listed.add(listing.folder)
+            found.gone += _gone(listing, known)
         for entry in listing.entries:
             facts, at_path = entry.stat, known.get(entry.name)
             at_inode = partial(_at_inode, store, facts)
@@ -70,7 +75,22 @@ def survey(walk: Walk, store: Store | None, view: View | None, *, retry: bool = 
                 found.remembered.append(entry.shown)
             else:
                 found.pending.append(Pending(listing.folder, entry.name, entry.shown, FileStamp.of(facts)))
+    if store is not None and listed:
+        found.gone += _gone_below(store, [os.path.abspath(root) for root in walk.roots], listed)
     return found
+
+
+def _gone(listing: Listing, known: dict[str, KnownFile]) -> int:
+    """Count the known photos of a folder that are gone from it (those only left out this time are still there)."""
+    names = {entry.name for entry in listing.entries}
+    return sum(file.content != 0 and not os.path.lexists(f"{listing.folder}/{name}") for name, file in known.items() if name not in names)
+
+
+def _gone_below(store: Store, roots: list[str], listed: set[str]) -> int:
+    """Count the known photos of folders that are gone as a whole."""
+    gone = [folder for folder in store.catalogue.folders().values()
+            if folder not in listed and any(folder.startswith(root.rstrip("/") + "/") for root in roots) and not os.path.lexists(folder)]  # fmt: skip
+    return sum(file.content != 0 for folder in gone for file in store.catalogue.files_in(folder).values())
 
 
 def _at_inode(store: Store | None, facts: os.stat_result) -> KnownFile | None:

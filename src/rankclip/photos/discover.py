@@ -199,7 +199,8 @@ def _reason(path: str, error: OSError) -> str:
 
 
 def check_roots(roots: Sequence[str], known: Iterable[str] = ()) -> list[str]:
-    """Return the roots that are there. A missing one is an error unless the store knows it.
+    """Return the roots that are there. A missing one is an error unless the store knows it; an empty one that it knows is as good as missing (its
+    disk may not be mounted).
 
     Raises InputError naming the path, with the nearest name that exists beside it.
     """
@@ -208,11 +209,22 @@ def check_roots(roots: Sequence[str], known: Iterable[str] = ()) -> list[str]:
     for root in roots:
         if root == "":
             raise InputError("an empty path is not a folder or photo")
+        is_known = any(f"{folder}/".startswith(f"{os.path.abspath(root).rstrip('/')}/") for folder in known)
         if os.path.lexists(root):
-            present.append(root)
-        elif not any(f"{folder}/".startswith(f"{os.path.abspath(root).rstrip('/')}/") for folder in known):
+            if not (is_known and is_empty(root)):
+                present.append(root)
+        elif not is_known:
             raise InputError(f"{root}: no such file or folder", hint=_near(root))
     return present
+
+
+def is_empty(path: str) -> bool:
+    """Tell whether a path is a folder with nothing in it."""
+    try:
+        with os.scandir(path) as entries:
+            return next(entries, None) is None
+    except OSError:
+        return False
 
 
 def _near(path: str) -> str:
