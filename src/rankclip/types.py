@@ -204,6 +204,7 @@ class Hit:
     applies: bool | None = None
     photo_cosine: float | None = None  # compose-search: with the reference, and with the text
     text_cosine: float | None = None
+    truncated: bool | None = None  # only what is there of the file was embedded
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +247,7 @@ class Ranking(Sequence[Hit]):
     references: tuple[str, ...] = ()  # compose-search: the photos that the search started from
     photo_cosines: np.ndarray | None = None  # float32 [K], with the references
     text_cosines: np.ndarray | None = None  # float32 [K], with the instruction
+    truncated: np.ndarray | None = None  # bool [K]; None: no photo is cut short
 
     @classmethod
     def empty(cls, instruction: str, method: str) -> Ranking:
@@ -267,7 +269,7 @@ class Ranking(Sequence[Hit]):
         interval = None if self.intervals is None else (float(self.intervals[index][0]), float(self.intervals[index][1]))
         return Hit(int(self.ranks[index]) if self.ranks is not None else index + 1, self.paths[index], float(self.scores[index]),
                    pick(self.cosines, float), pick(self.percentiles, float), pick(self.values, float), interval, pick(self.applies, bool),
-                   pick(self.photo_cosines, float), pick(self.text_cosines, float))  # fmt: skip
+                   pick(self.photo_cosines, float), pick(self.text_cosines, float), pick(self.truncated, bool))  # fmt: skip
 
     def __iter__(self) -> Iterator[Hit]:
         return (self[i] for i in range(len(self)))

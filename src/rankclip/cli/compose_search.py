@@ -41,7 +41,7 @@ def compose_search(
         collection = given.collection(paths, stop)
         rankings = collection.compose_all(reference, texts, composer=composer, strength=strength, refs=ref or (), ands=also or (),
                                           with_reference=with_reference, details=given.explain or chosen != "paths", **filters(given, chosen))  # fmt: skip
-        stop.check(collection.report, collection.report.new + len(collection.report.failures))
+        stop.check(collection.report, collection.report.due)
         deliver(rankings, chosen, given)
         finish(given, collection, collection.report, stop, always=False)
     answer(rankings, given)

@@ -196,6 +196,17 @@ def finish(given: Shared, collection: object, report: EmbedReport, stop: console
     if not given.quiet and (always or report.new or report.failed or report.moved or report.copies):
         console.say(console.summary(report))
     stop.check(report, report.due)
+    if not given.quiet:
+        say_raw(report)
     counted = report.failed + (report.remembered if given.strict else 0)
     if counted or report.missing_roots:
         raise PartialResult(f"{counted:,} photos could not be read" if counted else f"not there now: {', '.join(report.missing_roots)}")
+
+
+def say_raw(report: EmbedReport) -> None:
+    """Say how the camera RAW files can be read that were left out."""
+    from rankclip.photos.sniff import RAW_EXTENSIONS
+
+    left_out = sorted(RAW_EXTENSIONS & report.skipped.extensions.keys())
+    if left_out:
+        console.say(f'rankclip: camera RAW (.{", .".join(left_out)}) needs the raw extra: python -m pip install "rankclip[raw]"')

@@ -38,7 +38,7 @@ def rank(
         collection = given.collection(paths, stop)
         rankings = collection.rank_all(texts, method=method, plus=plus or (), minus=minus or (), details=chosen != "paths" or given.html is not None,
                                        **filters(given, chosen))  # fmt: skip
-        stop.check(collection.report, collection.report.new + len(collection.report.failures))
+        stop.check(collection.report, collection.report.due)
         deliver(rankings, chosen, given)
         finish(given, collection, collection.report, stop, always=False)
     answer(rankings, given)

@@ -24,7 +24,7 @@ from rankclip.collection import composition, ranking
 from rankclip.collection.galleries import Photos, Remembered, Seen, without_copies
 from rankclip.collection.survey import Gallery, Survey, survey
 from rankclip.engines.base import Engine
-from rankclip.errors import InputError, NothingToDo, StoreLocked, StoreReadOnly
+from rankclip.errors import InputError, NothingToDo, SpaceMismatch, StoreLocked, StoreReadOnly
 from rankclip.instructions import parse
 from rankclip.photos.discover import Walk, WalkOptions, check_roots, is_empty
 from rankclip.registry import ENGINES, available, load, resolve
@@ -175,6 +175,7 @@ class Collection:
             if not exists:
                 raise NothingToDo(f"{self.folder}: there is no store yet", hint="run the command without --no-scan, or rankclip embed first")
             store = stack.enter_context(Store.open(self.folder))
+            self._check_space(store)
             return store, Remembered(store, self.roots)
         walk = Walk(self.present, self.walk_options)
         reader = Store.open(self.folder) if exists else None
@@ -187,6 +188,14 @@ class Collection:
             self._tell(walk, found)
             return stack.enter_context(Store.open(self.folder)), Seen.of(found.gallery)
         return self._write_or_read(stack, walk, found)
+
+    def _check_space(self, store: Store) -> None:
+        """Refuse a query by a model that embedded nothing here; with a look at the disk it would embed now."""
+        others = [space.backbone for space in store.catalogue.spaces() if store.view(space).rows]
+        if others and not store.view(self.backbone.space).rows:
+            made_by = ", ".join(dict.fromkeys(others))
+            raise SpaceMismatch(f"{self.folder}: embedded by {made_by}, asked by {self.backbone.name}: their embeddings cannot be compared",
+                                hint=f"give --model {others[0]}, or leave out --no-scan to embed the photos by {self.backbone.name}")  # fmt: skip
 
     def _write_or_read(self, stack: ExitStack, walk: Walk, found: Survey) -> tuple[Store, Seen]:
         if not (found.pending or found.moved or found.gallery.contents):

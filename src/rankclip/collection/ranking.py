@@ -130,8 +130,9 @@ def build(instruction: Instruction, choice: Choice, query: Query, view: View, ga
     positions = ranked.places[order.index]
     rows = view.rows_of(gallery.contents[positions])
     cosines = scoring.exact(view.master, rows, query.cosine).astype(np.float32) if details else None
+    truncated = np.isin(gallery.contents[positions], view.truncated) if details and len(view.truncated) else None
     return Ranking(
         instruction.text, choice.method, view.space.fingerprint, size, ranked.pending, gallery.paths(positions), order.scores,
         cosines=cosines, percentiles=scoring.percentiles(order.ranks, size), ranks=order.ranks,
-        meaning=query.meaning, explanation=Explanation(choice.method, choice.rule, instruction.describe(), query.texts),
+        truncated=truncated, meaning=query.meaning, explanation=Explanation(choice.method, choice.rule, instruction.describe(), query.texts),
     )  # fmt: skip

@@ -204,6 +204,10 @@ class Catalogue:
                 found[number] = PhotoFacts(width, height, kind, taken_at, camera, latitude, longitude, PixelFacts(*pixels), bool(truncated))
         return found
 
+    def truncated(self) -> list[int]:
+        """Return the contents of which only a part could be read."""
+        return [row[0] for row in self.connection.execute("SELECT id FROM content WHERE truncated")]
+
     # ------------------------------------------------------------ spaces and texts
 
     def space_row(self, space: Space) -> tuple[int, int, int, int]:

@@ -40,6 +40,7 @@ CREATE TABLE content (
     luminance REAL, contrast REAL, saturation REAL, colourfulness REAL, clipped REAL, sharpness REAL, noise REAL
 );
 CREATE INDEX content_size ON content (size);
+CREATE INDEX content_truncated ON content (truncated) WHERE truncated;
 CREATE TABLE space (
     id INTEGER PRIMARY KEY,
     fingerprint TEXT NOT NULL UNIQUE,

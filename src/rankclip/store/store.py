@@ -308,6 +308,12 @@ class View:
         return self.token_row_of[np.minimum(contents, len(self.token_row_of) - 1)]
 
     @cached_property
+    def truncated(self) -> np.ndarray:
+        """int64: the contents of which only a part could be read, usually none."""
+        with self.store.catalogue.named():
+            return np.array(self.store.catalogue.truncated(), np.int64)
+
+    @cached_property
     def embedded(self) -> set[int]:
         """The contents that have a row."""
         return set(self.contents.tolist())
