@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 import rankclip
-from rankclip.cli import compose_search, config, console, demo, doctor, embed, models, rank, store
+from rankclip.cli import compose_search, config, console, demo, doctor, embed, evaluate_composition, finetune_adapter, models, rank, store
 from rankclip.errors import RankclipError
 
 REPORT = "please report it, with the command and the last lines of: rankclip --debug ..."
@@ -55,7 +55,10 @@ app = typer.Typer(
     help="Put a local photo collection in the order a sentence asks for. Offline; no picture ever leaves the machine.",
 )  # fmt: skip
 # groups of commands: a new `finetune NAME` or `evaluate NAME` is one file and one entry here
-GROUPS: dict[str, tuple[str, tuple[Any, ...]]] = {}
+GROUPS: dict[str, tuple[str, tuple[Any, ...]]] = {
+    "finetune": ("train a head on your own labels", (finetune_adapter,)),
+    "evaluate": ("measure on benchmarks and labels", (evaluate_composition,)),
+}
 TABLE = (embed, rank, compose_search, store, models, config, doctor, demo)
 
 

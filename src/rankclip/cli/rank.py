@@ -9,7 +9,7 @@ import typer
 
 from rankclip import registry
 from rankclip.cli import console
-from rankclip.cli.options import DECODING, ENGINE, FILES, FILTERS, OUTPUT, STORE, TALK, Shared, among, finish, read_paths, shared
+from rankclip.cli.options import DECODING, ENGINE, FILES, FILTERS, HEAD, OUTPUT, STORE, TALK, Shared, among, finish, read_paths, shared
 from rankclip.cli.output import answer, deliver, filters, format_of
 from rankclip.errors import InputError
 
@@ -20,14 +20,14 @@ def register(app: typer.Typer) -> None:
     app.command("rank", help="order photos by an instruction, best first")(rank)
 
 
-@shared(FILTERS, OUTPUT, FILES, ENGINE, STORE, DECODING, TALK)
+@shared(FILTERS, OUTPUT, FILES, ENGINE, HEAD, STORE, DECODING, TALK)
 def rank(
     given: Shared,
     words: Annotated[
         list[str] | None, typer.Argument(metavar="PATH... INSTRUCTION", help="folders and files, then the instruction", show_default=False)
     ] = None,
     *,
-    method: Annotated[str, typer.Option("--method", metavar="NAME", help="auto, similarity or direction", autocompletion=among(METHODS))] = "auto",
+    method: Annotated[str, typer.Option("--method", metavar="NAME", help=", ".join(METHODS), autocompletion=among(METHODS))] = "auto",
     plus: Annotated[list[str] | None, typer.Option("--plus", metavar="[W:]WHAT", help="add a text or photo, with a weight")] = None,
     minus: Annotated[list[str] | None, typer.Option("--minus", metavar="[W:]WHAT", help="subtract a text or photo")] = None,
     instructions: Annotated[str | None, typer.Option("--instructions", metavar="FILE", help="many instructions, one a line, - for stdin; writes JSONL")] = None,

@@ -20,7 +20,7 @@ import numpy as np
 
 from rankclip import scoring
 from rankclip.backbones.specs import Backbone, find
-from rankclip.collection import composition, ranking
+from rankclip.collection import adapting, composition, ranking
 from rankclip.collection.galleries import Photos, Remembered, Seen, without_copies
 from rankclip.collection.survey import Gallery, Survey, survey
 from rankclip.engines.base import Engine
@@ -131,19 +131,25 @@ class Collection:
         chosen = ranking.RankOptions(**options)
         chosen.check()
         parsed = [parse(text) for text in instructions]
-        choices = [ranking.choose(instruction, chosen.method) for instruction in parsed]
+        adapter = adapting.find(self.backbone.space, self.settings.head)
         self._check_roots(scan=scan)
         with ExitStack() as stack:
             store, gallery = self._gallery(stack, scan=scan)
             gallery = without_copies(gallery) if unique else gallery
-            view = store.view(self.backbone.space)
+            view, embed = store.view(self.backbone.space), self.text_embedder(store)
+            if not (view.rows_of(gallery.contents) >= 0).any():
+                raise self._nothing()
+            parts = adapting.Parts(store, view, gallery, embed, lambda: self.text_engine, self.progress, self.backbone.null)
             terms = self._terms(store, view, chosen)
             results = []
-            for instruction, choice in zip(parsed, choices, strict=True):
-                query = ranking.make_query(choice, instruction, self.text_embedder(store), terms)
+            for instruction in parsed:
+                match = adapting.choose(adapter, instruction, embed, chosen, view.space)
+                if adapter is not None and match is not None:
+                    results.append(adapting.rank(adapter, match, instruction, parts, chosen, self.not_yet))
+                    continue
+                choice = ranking.choose(instruction, chosen.method)
+                query = ranking.make_query(choice, instruction, embed, terms)
                 ranked = ranking.rank_gallery(store, view, gallery, query, chosen, self.not_yet)
-                if not len(ranked.places):
-                    raise self._nothing()
                 results.append(ranking.build(instruction, choice, query, view, gallery, ranked, details=chosen.details))
         return results
 
@@ -236,6 +242,11 @@ class Collection:
         batch = np.zeros((self.settings.batch_size, *decoded.pixels.shape), np.uint8)
         batch[0] = decoded.pixels
         return self.image_engine.encode_images(batch).pooled[0]
+
+    def embed_texts(self, texts: list[str]) -> np.ndarray:
+        """Embed texts, float32 [Q, D], unit rows; known ones come from the store."""
+        with Store.open(self.folder) as store:
+            return self.text_embedder(store)(texts)
 
     def text_embedder(self, store: Store) -> scoring.Embed:
         """Return a function texts -> unit rows that asks the store first."""

@@ -46,6 +46,18 @@ class LabelFile:
     labels: tuple[Label, ...]
     duels: tuple[Duel, ...]
 
+    def check_there(self) -> None:
+        """Raise InputError, with file and line, for the first photo that is not there."""
+        for named, place in self.places.items():
+            if not os.path.lexists(named):
+                raise InputError(f"{place}: {named} is not there", hint="correct the path, or leave the row out; paths start at the label file's folder")
+
+    @property
+    def places(self) -> dict[str, str]:
+        """The first place that names each photo."""
+        found = {label.path: label.place for label in reversed(self.labels)}
+        return found | {path: duel.place for duel in reversed(self.duels) for path in (duel.winner, duel.loser)}
+
     @property
     def paths(self) -> list[str]:
         """All photos named, each once, in the file's order."""
@@ -98,7 +110,7 @@ def pick(row: dict[str, str], names: tuple[str, ...]) -> str:
 
 
 def located(source: Path, photo: str) -> str:
-    return photo if os.path.isabs(photo) else os.path.join(source.parent, photo)
+    return photo if os.path.isabs(photo) or source.parent == Path(".") else os.path.join(source.parent, photo)
 
 
 def rows(source: Path) -> Iterator[tuple[str, dict[str, str]]]:

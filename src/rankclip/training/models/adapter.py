@@ -133,8 +133,8 @@ class Fusion(nn.Module):
         """tokens: [B, P, W]. text: [B or 1, S, V]. mask: bool [B or 1, S], True where a text token is real. facts: [B, 7]. pooled: [B, E]."""
         x = self._image(tokens, facts, pooled)  # [B, P, D]
         prompts = self._prompts()  # [T, D]
-        keys = torch.cat([prompts.expand(len(text), -1, -1), self.text_in(text)], dim=1)  # [B, T + S, D]
-        bias = self._bias(mask, len(prompts))
+        keys = torch.cat([prompts.expand(text.shape[0], -1, -1), self.text_in(text)], dim=1)  # [B, T + S, D]
+        bias = self._bias(mask, prompts.shape[0])
         for alone, across in zip(self.selves, self.crosses, strict=True):
             x = across(alone(x), keys, bias)
         return self.norm(x) @ self.out
@@ -161,7 +161,7 @@ class Fusion(nn.Module):
             return None
         text = torch.zeros(mask.shape, dtype=self.out.dtype, device=mask.device).masked_fill(~mask, float("-inf"))
         sink = math.log(SINK_COPIES) if self.config.prompt_kind == "sink" else 0.0
-        return torch.cat([text.new_full((len(mask), prompts), sink), text], dim=1)[:, None, None]
+        return torch.cat([text.new_full((mask.shape[0], prompts), sink), text], dim=1)[:, None, None]
 
 
 class Regression(nn.Module):

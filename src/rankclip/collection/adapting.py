@@ -1,0 +1,131 @@
+"""`rank` with a trained adapter: which head answers, scores for the photos that lack them, the order by value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rankclip import scoring
+from rankclip.collection import features
+from rankclip.collection.galleries import Photos
+from rankclip.collection.ranking import RankOptions, wanted
+from rankclip.engines.base import Engine, text_states
+from rankclip.errors import ModelError
+from rankclip.instructions import Instruction
+from rankclip.registry import HEADS, resolve
+from rankclip.store.store import Store, View
+from rankclip.types import Explanation, Progress, Ranking, Space
+
+if TYPE_CHECKING:
+    from rankclip.heads.adapter import Adapter, Match
+
+METHOD = "adapter"
+BEHIND = 1e6  # photos without the head's subject come after all others
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a ranking needs of its collection."""
+
+    store: Store
+    view: View
+    gallery: Photos
+    embed: scoring.Embed
+    engine: Callable[[], Engine]  # text tower, only asked when something is not cached
+    progress: Progress
+    null: tuple[float, float]  # mean and spread of the cosine between photos and neutral sentences
+
+
+def find(space: Space, head: str) -> Adapter | None:
+    """Return the adapter for a space, if one is installed."""
+    from rankclip.heads import packs  # reading the cards costs a millisecond, importing nothing heavy
+
+    pack = packs.suited("adapter", space, head)
+    return None if pack is None else resolve(HEADS, "adapter", what="kind of head")(pack)
+
+
+def choose(adapter: Adapter | None, instruction: Instruction, embed: scoring.Embed, options: RankOptions, space: Space) -> Match | None:
+    """Return what the adapter makes of the instruction; None leaves it to the other methods.
+
+    Raises ModelError when `--method adapter` is asked for and no adapter, or none of its tasks, fits.
+    """
+    asked = options.method == METHOD
+    if not asked and (options.method != "auto" or options.plus or options.minus):
+        return None
+    match = adapter.match(instruction, embed) if adapter is not None else None
+    if asked and match is None:
+        known = ", ".join(task.instruction for task in adapter.tasks) if adapter is not None else ""
+        raise ModelError(
+            f"no adapter for {space.backbone} knows {instruction.text!r}",
+            hint=f"it knows: {known}" if known else "train one: rankclip finetune adapter --data FILE, or use --method direction",
+        )
+    return match
+
+
+def rank(adapter: Adapter, match: Match, instruction: Instruction, parts: Parts, options: RankOptions, not_yet: int = 0) -> Ranking:
+    """Order the photos by the head's value; those without its subject come last, marked."""
+    view = parts.view
+    rows = view.rows_of(parts.gallery.contents)  # int64 [all]
+    places = np.flatnonzero(rows >= 0)  # int64 [G]
+    rows = rows[places]
+    scores = cached_scores(adapter, match, parts, rows)  # float32 [G], NaN without patch tokens
+    applies = subject_mask(adapter, match, parts, rows)  # bool [G] or None
+    sign = -1.0 if match.ascending else 1.0
+    plain = np.where(np.isfinite(scores), sign * scores.astype(np.float64), -2 * BEHIND)
+    keys = np.round(plain if applies is None else np.where(applies, plain, plain - BEHIND), scoring.DIGITS)
+    index = scoring.sort(keys, places, parts.gallery.paths)  # int64 [G], positions within rows
+    ranks = np.arange(1, len(index) + 1)
+    keep = cut(keys[index], options)
+    index, ranks = index[keep], ranks[keep]
+    task, known = match.task, bool(match.task.knots)
+    explanation = Explanation(
+        METHOD, match.why, instruction.describe(), (match.text,), f"{adapter.pack.name} {adapter.pack.card.version}, {adapter.pack.folder}"
+    )
+    missing = int((~np.isfinite(scores)).sum())
+    notes = (f"{missing:,} photos have no patch tokens and come last; run: rankclip embed --force PATH...",) if missing else ()
+    return Ranking(
+        instruction.text, METHOD, view.space.fingerprint, len(rows), not_yet + len(parts.gallery.contents) - len(places),
+        parts.gallery.paths(places[index]), plain[index], percentiles=scoring.percentiles(ranks, len(rows)), ranks=ranks,
+        values=task.values(scores[index]) if known else None, intervals=task.intervals(scores[index]) if known else None,
+        applies=None if applies is None else applies[index], unit=task.unit, meaning=task.name, explanation=explanation, notes=notes,
+    )  # fmt: skip
+
+
+def cut(ordered: np.ndarray, options: RankOptions) -> np.ndarray:
+    """Positions of the sorted photos that the options let through, int64."""
+    size = len(ordered)
+    if options.bottom is not None:
+        return np.arange(max(0, size - options.bottom), size)
+    count = size if (limit := wanted(size, options)) is None else min(limit, size)
+    if options.min_score is not None:
+        count = min(count, int((ordered >= options.min_score).sum()))
+    return np.arange(count)
+
+
+def cached_scores(adapter: Adapter, match: Match, parts: Parts, rows: np.ndarray) -> np.ndarray:
+    """Scores of some rows of the store, float32 [G]; what is new is computed and kept (NaN marks what was never asked for)."""
+    key = f"{METHOD}|{adapter.key}|{match.text}"
+    known = np.full(parts.view.rows, np.nan, np.float32)
+    stored = parts.store.cached_scores(parts.view, key)
+    known[: len(stored)] = stored
+    lacking = np.unique(rows[~np.isfinite(known[rows])])  # int64 [L]
+    table = features.read(parts.store, parts.view, parts.view.contents[lacking]) if len(lacking) else None
+    if table is not None and (ready := np.flatnonzero(table.token_rows >= 0)).size:
+        states, mask = text_states(parts.engine(), [match.text])
+        parts.progress.start(len(ready), "photos")
+        fresh = adapter.scores(lambda some: table.tokens(ready[some]), table.facts[ready], table.pooled[ready], states, mask, parts.progress.advance)
+        parts.progress.done()
+        known[lacking[ready]] = fresh
+        parts.store.cache_scores(parts.view, key, known)
+    return known[rows]
+
+
+def subject_mask(adapter: Adapter, match: Match, parts: Parts, rows: np.ndarray) -> np.ndarray | None:
+    """Which photos hold what the head is about, bool [G]; None where the head does not know."""
+    if not (match.task.subject or match.task.subject_words):
+        return None
+    pooled = parts.view.master[rows].astype(np.float32)  # [G, D]
+    return adapter.applies(match.task, pooled, parts.embed, match.text, parts.null)

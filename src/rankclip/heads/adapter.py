@@ -1,0 +1,237 @@
+"""The ranking-aware adapter at work: stored patch tokens and an instruction -> values in the unit of the labels. NumPy and ONNX Runtime.
+
+A pack holds `head.onnx` (tokens, facts, pooled embedding, instruction -> score) and, where it was trained to tell instructions apart,
+`matcher.npz`. Its card lists the tasks it knows; a score is standardised for its task, and only a known task gives values with a unit.
+
+Source: Yu et al. 2025 (ICLR), regression head only: the pair head is for training (it is not transitive).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from rankclip.errors import ModelError
+from rankclip.heads.packs import Pack
+from rankclip.instructions import Instruction, parse
+from rankclip.registry import load
+
+GRAPH, MATCHER = "head.onnx", "matcher.npz"
+BATCH = 64
+NONE = ""  # the matcher's class for instructions that no task answers
+SUBJECT = "{}"  # stands for the subject in the instruction of an open task, such as counting
+
+Embed = Callable[[list[str]], np.ndarray]  # texts -> float32 [Q, D], unit rows
+States = Callable[[list[str]], tuple[np.ndarray, np.ndarray]]  # texts -> float32 [Q, S, V], bool [Q, S]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What an adapter knows about one instruction; part of the pack's card."""
+
+    name: str
+    instruction: str  # as it was trained; {} stands for the subject of an open task
+    unit: str = ""
+    log2: bool = False  # the head predicts log2(1 + value)
+    median: float = 0.0  # of the (transformed) labels
+    spread: float = 1.0  # their interquartile range
+    low: float = -math.inf  # smallest and largest label seen
+    high: float = math.inf
+    knots: tuple[float, ...] = ()  # predictions (transformed) at which the 80 % half widths below hold
+    widths: tuple[float, ...] = ()
+    subject: tuple[float, ...] = ()  # linear probe "the photo holds it" on the pooled embedding: D weights, bias
+    subject_words: str = ""  # or, for an open task, the least z-score of the photo's cosine with the subject
+    figures: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def open(self) -> bool:
+        return SUBJECT in self.instruction
+
+    def values(self, scores: np.ndarray) -> np.ndarray:
+        """Turn scores into the labels' unit, float32 [N]."""
+        return self._back(scores * self.spread + self.median)
+
+    def intervals(self, scores: np.ndarray) -> np.ndarray:
+        """80 % intervals in the labels' unit, float32 [N, 2]."""
+        at = np.asarray(scores, np.float64) * self.spread + self.median
+        width = np.interp(at, self.knots, self.widths)
+        return np.stack([self._back(at - width), self._back(at + width)], axis=1)
+
+    def _back(self, transformed: np.ndarray) -> np.ndarray:
+        plain = np.exp2(np.minimum(transformed, 40.0)) - 1 if self.log2 else transformed
+        return np.clip(plain, self.low, self.high).astype(np.float32)
+
+    def standardised(self, values: np.ndarray) -> np.ndarray:
+        """Turn labels into what the head is trained on, float32 [N]."""
+        plain = np.log2(1 + np.maximum(values, 0)) if self.log2 else values
+        return ((plain - self.median) / self.spread).astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A known task that an instruction asks for, and which end comes first."""
+
+    task: Task
+    ascending: bool
+    text: str  # what the head is asked
+    why: str
+
+
+class Adapter:
+    """An adapter's pack, loaded on demand."""
+
+    def __init__(self, pack: Pack) -> None:
+        self.pack = pack
+        try:
+            self.tasks = [
+                Task(**{**task, **{name: tuple(task.get(name, ())) for name in ("knots", "widths", "subject")}}) for task in pack.card.config["tasks"]
+            ]
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"{pack.folder}: the card does not describe an adapter ({error})", hint="train or install the head again") from error
+
+    @property
+    def key(self) -> str:
+        """Names the weights in the score cache."""
+        return f"{self.pack.name}|{self.pack.card.files[GRAPH][:16]}"
+
+    # ------------------------------------------------------------ which task an instruction asks for
+
+    def match(self, instruction: Instruction, embed: Embed) -> Match | None:
+        """Return the task that an instruction means, or None.
+
+        First by the grammar (the same attribute of the same subject as the task's own instruction), then by the matcher that was trained
+        on paraphrases and near misses; without a matcher only the grammar decides.
+        """
+        for task in self.tasks:
+            same = None if task.open else same_order(parse(task.instruction), instruction)
+            if same is not None:
+                return Match(task, not same, task.instruction, f"head {self.pack.name} was trained on {task.instruction!r}")
+        return self._matched(instruction, embed)
+
+    def _matched(self, instruction: Instruction, embed: Embed) -> Match | None:
+        if self._matcher is None:
+            return None
+        name, sign, sure = self._matcher.read(instruction, embed)
+        if not name:
+            return None
+        task = next(task for task in self.tasks if task.name == name)
+        text = task.instruction.replace(SUBJECT, counted(instruction)) if task.open else task.instruction
+        return Match(task, sign < 0, text, f"the instruction means {text!r} ({sure:.0%} sure)")
+
+    @cached_property
+    def _matcher(self) -> Matcher | None:
+        return Matcher.read_file(self.pack) if MATCHER in self.pack.card.files else None
+
+    # ------------------------------------------------------------ scores
+
+    def scores(self, tokens: Callable[[np.ndarray], np.ndarray], facts: np.ndarray, pooled: np.ndarray, states: np.ndarray, mask: np.ndarray,
+               advance: Callable[[int], None] = lambda count: None) -> np.ndarray:  # fmt: skip
+        """Score photos for one instruction: float32 [N], standardised, higher is more.
+
+        tokens: rows int64 [B] -> float32 [B, P, W]. facts: float32 [N, 7], NaN where unknown. pooled: float32 [N, D].
+        states: float32 [1, S, V] and mask: bool [1, S], the instruction's token states.
+        """
+        out = np.empty(len(pooled), np.float32)
+        wanted = {one.name for one in self._session.get_inputs()}
+        known = np.where(np.isfinite(facts), facts, self._plain_facts).astype(np.float32)
+        for start in range(0, len(pooled), BATCH):
+            rows = np.arange(start, min(start + BATCH, len(pooled)))
+            feed = {"tokens": tokens(rows), "facts": known[rows], "pooled": pooled[rows], "text": states, "mask": mask}
+            out[rows] = self._session.run(["score"], {name: value for name, value in feed.items() if name in wanted})[0]
+            advance(len(rows))
+        return out
+
+    def applies(self, task: Task, pooled: np.ndarray, embed: Embed, text: str, null: tuple[float, float]) -> np.ndarray | None:
+        """Say which photos hold the task's subject, bool [N]; None where the head does not know."""
+        if task.subject:
+            weights = np.array(task.subject, np.float32)
+            return np.asarray(pooled @ weights[:-1] + weights[-1] > 0)
+        if task.open and task.subject_words:
+            noun = text[len(task.instruction.partition(SUBJECT)[0]) :]
+            cosine = pooled @ embed([f"a photo of {noun}"])[0]
+            return np.asarray((cosine - null[0]) / null[1] > float(task.subject_words))
+        return None
+
+    @property
+    def _plain_facts(self) -> np.ndarray:
+        return np.array(self.pack.card.config.get("fact_mean") or [0.0] * 7, np.float32)
+
+    @cached_property
+    def _session(self) -> Any:
+        runtime = load("onnxruntime")
+        options = runtime.SessionOptions()
+        options.log_severity_level = 3
+        try:
+            return runtime.InferenceSession(str(self.pack.file(GRAPH)), options, providers=["CPUExecutionProvider"])
+        except ModelError:
+            raise
+        except Exception as error:  # the runtime's own errors have no common base
+            raise ModelError(f"{self.pack.folder / GRAPH}: cannot be loaded ({str(error).splitlines()[0][:120]})", hint="install the head again") from error
+
+
+def same_order(own: Instruction, asked: Instruction) -> bool | None:
+    """Say whether two instructions ask for the same order (True), the reverse (False), or for something else (None).
+
+    >>> same_order(parse("sort by age"), parse("youngest first"))
+    False
+    """
+    if own.attribute and own.attribute == asked.attribute and own.subject == asked.subject:
+        return own.ascending == asked.ascending
+    ends, asked_ends = (own.first, own.last), (asked.first, asked.last)
+    return True if ends == asked_ends else False if ends == asked_ends[::-1] else None
+
+
+def counted(instruction: Instruction) -> str:
+    """The noun that a counting instruction counts.
+
+    >>> counted(parse("most apples first"))
+    'apples'
+    """
+    axis = instruction.attribute.removeprefix("number of ").strip()
+    return axis if instruction.attribute.startswith("number of ") else instruction.subject or "things"
+
+
+@dataclass(frozen=True, slots=True)
+class Matcher:
+    """A two-layer classifier from an instruction's embeddings to task and polarity; trained on paraphrases and near misses.
+
+    inner: float32 [3D, H], bias_inner [H], outer [H, C], bias_outer [C]. classes: "age+", "age-", ..., "" for none of them.
+    """
+
+    inner: np.ndarray
+    bias_inner: np.ndarray
+    outer: np.ndarray
+    bias_outer: np.ndarray
+    classes: tuple[str, ...]
+    threshold: float
+
+    @classmethod
+    def read_file(cls, pack: Pack) -> Matcher:
+        with np.load(pack.file(MATCHER), allow_pickle=False) as found:
+            inner, bias_inner, outer, bias_outer = (found[name] for name in ("inner", "bias_inner", "outer", "bias_outer"))
+            return cls(inner, bias_inner, outer, bias_outer, tuple(found["classes"].tolist()), float(found["threshold"]))
+
+    def read(self, instruction: Instruction, embed: Embed) -> tuple[str, int, float]:
+        """Return task ("" for none), +1 or -1, and how sure."""
+        logits = np.maximum(matcher_input([instruction], embed) @ self.inner + self.bias_inner, 0) @ self.outer + self.bias_outer  # [1, C]
+        shares = np.exp(logits[0] - logits[0].max())
+        shares /= shares.sum()
+        best = int(shares.argmax())
+        name = self.classes[best]
+        if not name or shares[best] < self.threshold:
+            return NONE, 1, float(shares[best])
+        return name[:-1], -1 if name.endswith("-") else 1, float(shares[best])
+
+
+def matcher_input(instructions: Sequence[Instruction], embed: Embed) -> np.ndarray:
+    """What the matcher reads: the text itself, and what comes first and last as the grammar sees it: float32 [Q, 3D], zero where there is none."""
+    texts = [text for one in instructions for text in (one.text, one.first, one.last)]
+    named = [text for text in dict.fromkeys(texts) if text]
+    table = dict(zip(named, embed(named), strict=True))
+    nothing = np.zeros_like(table[named[0]])
+    return np.stack([np.concatenate([table.get(text, nothing) for text in (one.text, one.first, one.last)]) for one in instructions])

@@ -1,0 +1,147 @@
+"""The difference head at work: sentences that compare two photos -> directions in image space. NumPy and ONNX Runtime.
+
+Only the text side is trained, so every stored embedding stays valid. Two text paths are kept apart: plain texts go through the backbone as
+before, comparing sentences through the head. Three forms, told by the card:
+
+    linear   e(s) = unit(M f(s)), one matrix on the backbone's text embedding
+    reader   e(s) = unit(reader(token states of s)), a small graph that sees the order of the words
+    tower    e(s) = unit(tower(token ids of s)), a text tower of its own
+
+A pack may also hold `axes.npz`: the vocabulary's axes, read once, so that `diff` needs no text tower at all.
+Source: Sam et al. 2025 (PC-CLIP); the linear map and the reader are ours.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from rankclip.backbones.tokens import END, tokenize
+from rankclip.errors import ModelError
+from rankclip.heads.packs import Pack
+from rankclip.registry import load
+
+MATRIX, GRAPH, AXES = "head.npz", "head.onnx", "axes.npz"
+FORMS = ("linear", "reader", "tower")
+TEXTS_AT_ONCE = 64
+
+Embed = Callable[[list[str]], np.ndarray]  # texts -> float32 [Q, D], unit rows
+States = Callable[[list[str]], tuple[np.ndarray, np.ndarray]]  # texts -> float32 [Q, T, W], bool [Q, T]
+
+
+@dataclass(frozen=True, slots=True)
+class DifferenceConfig:
+    """The head's part of its card. Slopes turn a z into a probability; the threshold is the |z| that similar photos reach by chance."""
+
+    form: str = "linear"
+    context: int = 77
+    slope: float = 1.0  # for axes read by the head
+    plain_slope: float = 1.0  # for axes from plain texts
+    threshold: float = 2.5
+    plain_groups: tuple[str, ...] = ()  # groups of attributes in which validation found plain texts better
+    vocabulary: str = ""  # digest of the vocabulary that axes.npz was read from
+    recipe: dict[str, Any] = field(default_factory=dict)  # the training run's configuration
+
+
+@dataclass(frozen=True, slots=True)
+class Axes:
+    """The vocabulary's axes. vectors: float32 [V, D], unit. spread: float32 [V], over random pairs of the training photos."""
+
+    vectors: np.ndarray
+    spread: np.ndarray
+
+
+class DifferenceHead:
+    """A difference pack, its files loaded on demand.
+
+    >>> DifferenceHead(pack).embedder(embed, states)(["The first photo is brighter, while the second is darker."]).shape  # doctest: +SKIP
+    (1, 384)
+    """
+
+    def __init__(self, pack: Pack) -> None:
+        self.pack = pack
+        known = {one.name for one in fields(DifferenceConfig)}
+        given = dict(pack.card.config)
+        if unknown := sorted(set(given) - known):
+            raise ModelError(f"{pack.folder}: the card's config has unknown keys: {', '.join(unknown)}", hint="update rankclip, or train the head again")
+        given["plain_groups"] = tuple(given.get("plain_groups", ()))
+        self.config = DifferenceConfig(**given)
+        if self.config.form not in FORMS:
+            raise ModelError(f"{pack.folder}: unknown form {self.config.form!r}", hint=f"this rankclip knows: {', '.join(FORMS)}")
+
+    @property
+    def key(self) -> str:
+        """Names the weights in caches."""
+        return f"{self.pack.name}|{self.pack.card.files[MATRIX if self.config.form == 'linear' else GRAPH][:16]}"
+
+    def prefers(self, group: str) -> bool:
+        """Tell whether validation found the head better than plain texts for a group of attributes."""
+        return group not in self.config.plain_groups
+
+    def slope(self, group: str) -> float:
+        return self.config.slope if self.prefers(group) else self.config.plain_slope
+
+    def embedder(self, embed: Embed, states: States) -> Embed:
+        """Return the head's own text path: comparing sentences -> float32 [Q, D], unit rows.
+
+        embed, states: the backbone's text path; only the one that the head's form needs is called.
+        """
+
+        def compare(texts: list[str]) -> np.ndarray:
+            if self.config.form == "linear":
+                return normalised(embed(texts) @ self.matrix)  # [Q, D] @ [D, D]
+            parts = [texts[i : i + TEXTS_AT_ONCE] for i in range(0, len(texts), TEXTS_AT_ONCE)]
+            return np.concatenate([self._read(part, states) for part in parts])
+
+        return compare
+
+    def _read(self, texts: list[str], states: States) -> np.ndarray:
+        if self.config.form == "reader":
+            values, mask = states(texts)  # float32 [Q, T, W], bool [Q, T]
+            return normalised(self._session.run(["direction"], {"states": values.astype(np.float32), "mask": mask})[0])
+        ids = tokenize(texts, context=self.config.context)  # int64 [Q, T]
+        longest = int((ids == END).argmax(axis=1).max()) + 1
+        return normalised(self._session.run(["direction"], {"ids": ids[:, :longest]})[0])
+
+    @cached_property
+    def matrix(self) -> np.ndarray:
+        """float32 [D, D]: e = f @ matrix."""
+        with np.load(io.BytesIO(self.pack.file(MATRIX).read_bytes())) as found:
+            return found["matrix"].astype(np.float32)
+
+    @cached_property
+    def axes(self) -> Axes | None:
+        """The vocabulary's axes, where the pack holds them."""
+        if AXES not in self.pack.card.files:
+            return None
+        with np.load(io.BytesIO(self.pack.file(AXES).read_bytes())) as found:
+            return Axes(normalised(found["vectors"].astype(np.float32)), found["spread"].astype(np.float32))
+
+    @cached_property
+    def _session(self) -> Any:
+        runtime = load("onnxruntime")
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads, options.log_severity_level = 1, 3
+        return runtime.InferenceSession(str(self.pack.file(GRAPH)), options, providers=["CPUExecutionProvider"])
+
+
+def normalised(rows: np.ndarray) -> np.ndarray:
+    """Scale rows to unit length: float32 [..., D]; a zero row stays zero."""
+    return (rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)).astype(np.float32)
+
+
+def packed(**arrays: np.ndarray) -> bytes:
+    """Return arrays as the bytes of an .npz file, the same for the same arrays."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def axes_file(vectors: np.ndarray, spread: np.ndarray) -> bytes:
+    """Return `axes.npz`: vectors float16 [V, D], spread float32 [V]."""
+    return packed(vectors=vectors.astype(np.float16), spread=spread.astype(np.float32))

@@ -1,0 +1,166 @@
+"""`finetune adapter` and `rank` by what it learnt, as a user runs them."""
+
+import csv
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rankclip.heads import packs
+from tests.conftest import Run, subprocess_environment
+
+pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.mark.filterwarnings("ignore::UserWarning")]
+torch = pytest.importorskip("torch")
+SMALL = (
+    "--set",
+    "epochs=3",
+    "--set",
+    "width=32",
+    "--set",
+    "steps_an_epoch=25",
+    "--set",
+    "batch=24",
+    "--set",
+    "warmup=5",
+    "--set",
+    "rate=3e-3",
+    "--set",
+    "average=0.8",
+    "--set",
+    "facts=false",
+    "--set",
+    "prompts=2",
+    "--name",
+    "redness",
+    "--quiet",
+)
+
+
+@pytest.fixture
+def labelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Sixty squares, redder and redder, and what to call them."""
+    torch.set_num_threads(1)
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    rows = []
+    for number in range(60):
+        pixels = np.empty((24, 24, 3), np.uint8)
+        for quarter in range(4):  # other colours in every photo: else they would count as one photo
+            pixels[:, quarter * 6 : quarter * 6 + 6] = rng.integers(0, 200, 3)
+        pixels[: (number * 24) // 60] = (230, 10, 10)
+        Image.fromarray(pixels).save(folder / f"{number:02}.png")
+        rows.append((f"photos/{number:02}.png", number))
+    with (tmp_path / "labels.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("path", "value"), *rows])
+    return tmp_path
+
+
+def finetune(run: Run, *more: str, data: str = "labels.csv") -> object:
+    return run("finetune", "adapter", "--data", data, "--instruction", "sort by redness", "--unit", "points", *SMALL, *more)
+
+
+def test_train_rank_and_rank_again(run: Run, labelled: Path) -> None:
+    done = finetune(run)
+    assert done.code == 0, done.err
+    lines = done.lines
+    assert lines[0].startswith("'sort by redness': 60 labelled photos, 0 to 59 points (")
+    assert lines[1].startswith("sort-by-redness: SRCC ") and any(line.startswith("  ridge: SRCC") for line in lines)
+    pack = packs.find("redness")
+    assert set(pack.card.files) == {"head.onnx", "sort-by-redness.png"} and pack.card.space
+    Image.open(pack.file("sort-by-redness.png")).verify()
+    shutil.copytree(labelled / "photos", labelled / "fresh")
+    first = run("rank", "fresh", "sort by redness", "--json", "--explain")
+    hits = [json.loads(line) for line in first.lines]
+    assert "head redness was trained on 'sort by redness'" in first.err
+    assert len(hits) == 60 and all(hit["unit"] == "points" and hit["interval"][0] <= hit["value"] <= hit["interval"][1] for hit in hits)
+    values = [int(Path(hit["path"]).stem) for hit in hits]
+    assert np.corrcoef(values, range(60))[0, 1] < -0.5, "redder photos come first"
+    assert run("rank", "fresh", "sort by redness, lowest first").lines[0] == hits[-1]["path"]
+    environment = subprocess_environment()
+    code = "import sys; from rankclip.cli.app import app; app(['rank', 'fresh', 'sort by redness'], standalone_mode=False); print([m for m in ('torch', 'onnxruntime') if m in sys.modules], file=sys.stderr)"
+    import subprocess
+    import sys
+
+    again = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd=labelled)
+    assert again.stdout.splitlines() == [hit["path"] for hit in hits] and again.stderr.strip().endswith("[]"), "scores come from the cache"
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_result(run: Run, labelled: Path) -> None:
+    assert finetune(run, "--run", "whole").code == 0
+    from rankclip.training import adapter
+
+    written, save = [], adapter.runs.save
+
+    def stop_after_two(state: dict, path: Path) -> None:
+        save(state, path)
+        written.append(path)
+        if len(written) == 2:
+            raise KeyboardInterrupt
+
+    adapter.runs.save = stop_after_two
+    try:
+        assert finetune(run, "--run", "halves").code == 130
+    finally:
+        adapter.runs.save = save
+    assert finetune(run, "--run", "halves").code == 0
+    states = [torch.load(f"{name}/last.pt", weights_only=True) for name in ("whole", "halves")]
+    assert states[0]["epoch"] == states[1]["epoch"] == 3
+    assert all(torch.equal(states[0]["averaged"][name], states[1]["averaged"][name]) for name in states[0]["averaged"])
+    assert finetune(run, "--run", "halves", "--seed", "1").code == 2, "a run of other settings is not gone on with"
+
+
+def test_a_baseline_can_be_the_head(run: Run, labelled: Path) -> None:
+    assert finetune(run, "--baseline").code == 0
+    assert packs.find("redness").file("head.onnx").stat().st_size < 10_000
+    hits = [json.loads(line) for line in run("rank", "photos", "sort by redness", "--json").lines]
+    assert hits[0]["method"] == "adapter" and int(Path(hits[0]["path"]).stem) > 50
+
+
+def test_winners_and_losers(run: Run, labelled: Path) -> None:
+    rng = np.random.default_rng(1)
+    pairs = [sorted(rng.choice(60, 2, replace=False).tolist(), reverse=True) for _ in range(400)]
+    rows = [{"winner": f"photos/{a:02}.png", "loser": f"photos/{b:02}.png"} for a, b in pairs]
+    (labelled / "duels.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    done = finetune(run, data="duels.jsonl")
+    assert done.code == 0, done.err
+    share = float(done.lines[-1].split(": ")[1].split("%")[0])
+    assert share > 60
+    hit = json.loads(run("rank", "photos", "sort by redness", "--json").lines[0])
+    assert "value" not in hit and hit["method"] == "adapter", "comparisons give an order, no unit"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("path,value\nphotos/00.png,3\nphotos/01.png,much\n", "labels.csv:3: 'much' is not a number"),
+        ("path,value\nphotos/00.png,nan\n", "labels.csv:2: the value is nan"),
+        ("path,value\nphotos/00.png\n", "labels.csv:2: 1 columns, 2 expected"),
+        ("path,value\nphotos/nothere.png,3\n", "no photos|is not there|missing"),
+        ("path,value\n" + "".join(f"photos/{n:02}.png,{n}\n" for n in range(5)), "5 labelled photos, at least 20"),
+        ("path,value\n" + "".join(f"photos/{n:02}.png,7\n" for n in range(60)), "all 60 labels are 7"),
+        ("", "no rows"),
+    ],
+)
+def test_bad_labels_are_named(run: Run, labelled: Path, content: str, message: str) -> None:
+    (labelled / "labels.csv").write_text(content)
+    done = finetune(run)
+    assert done.code in (2, 4)
+    assert any(part in done.err for part in message.split("|")), done.err
+    assert not packs.installed()
+
+
+def test_dry_run_trains_nothing(run: Run, labelled: Path) -> None:
+    done = finetune(run, "--dry-run")
+    assert done.code == 0 and "parameters, up to 3 epochs" in done.text
+    assert not packs.installed() and not os.path.exists("redness")
+
+
+def test_unknown_settings_are_refused_at_once(run: Run, labelled: Path) -> None:
+    done = finetune(run, "--set", "epoch=3")
+    assert done.code == 2 and "unknown setting 'epoch'" in done.err
