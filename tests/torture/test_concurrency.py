@@ -49,8 +49,8 @@ def encoded(log: Path) -> int:
 @pytest.fixture
 def writer(run: Run, photos: Path, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A slow embedding process that has committed its first batches."""
-    process = start("embed", "photos", SLOW="0.2", LOG=str(tmp_path / "log"))
-    wait_for(lambda: encoded(tmp_path / "log") >= 3)
+    process = start("embed", "photos", SLOW="0.5", LOG=str(tmp_path / "log"))
+    wait_for(lambda: encoded(tmp_path / "log") >= 2)
     yield process
     process.kill()
     process.communicate()

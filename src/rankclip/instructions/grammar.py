@@ -94,6 +94,8 @@ def parse(text: str) -> Instruction:
     'young faces'
     """
     cleaned = " ".join(text.split())
+    if not cleaned.isascii() and any("\ud800" <= character <= "\udfff" for character in cleaned):  # bytes of another encoding than the terminal's
+        raise InstructionError("the instruction is not valid UTF-8", hint="set the terminal's and the locale's encoding to UTF-8")
     if not cleaned.strip(" .!?,;:"):
         raise InstructionError("the instruction is empty", text=text, hint='say what should come first, for example "older faces first"')
     body = _SORT.sub("", cleaned.rstrip(" .!?").lower())

@@ -122,7 +122,7 @@ class Walk:
             name = entry.name
             if self._is_hidden(name):
                 continue
-            is_folder = entry.is_dir(follow_symlinks=False) or (entry.is_symlink() and entry.is_dir())
+            is_folder = _is_folder(entry)
             if rules and self._excluded(folder, name, is_folder, rules):
                 self.skipped.add("excluded")
             elif is_folder:
@@ -169,6 +169,14 @@ class Walk:
             verdict = spec.check_file(path[len(base) :].lstrip("/")).include
             if verdict is not None:
                 return bool(verdict)
+        return False
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Tell whether an entry is a folder or a link to one; a link that cannot be followed is taken for a file, whose `stat` then says why."""
+    try:
+        return entry.is_dir()
+    except OSError:
         return False
 
 
