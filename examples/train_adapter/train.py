@@ -21,12 +21,13 @@ import photos
 import torch
 
 from rankclip.collection import Collection
+from rankclip.evaluation import labels
 from rankclip.evaluation import ranking as metrics
 from rankclip.heads import packs
 from rankclip.heads.adapter import GRAPH, MATCHER, Task
 from rankclip.heads.packs import HeadCard
 from rankclip.settings import Settings
-from rankclip.training import adapter, labelled, labels, matcher, runs
+from rankclip.training import adapter, labelled, matcher, runs
 from rankclip.training.adapter import CAL, TRAIN, VAL, Config, Data, TaskData
 
 STAGES = ("photos", "embed", "folds", "ablate", "train", "matcher", "pack")

@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 import rankclip
-from rankclip.cli import compose_search, config, console, demo, doctor, embed, evaluate_composition, finetune_adapter, models, rank, store
+from rankclip.cli import compose_search, config, console, demo, doctor, embed, evaluate_composition, evaluate_ranking, finetune_adapter, models, rank, store
 from rankclip.errors import RankclipError
 
 REPORT = "please report it, with the command and the last lines of: rankclip --debug ..."
@@ -57,7 +57,7 @@ app = typer.Typer(
 # groups of commands: a new `finetune NAME` or `evaluate NAME` is one file and one entry here
 GROUPS: dict[str, tuple[str, tuple[Any, ...]]] = {
     "finetune": ("train a head on your own labels", (finetune_adapter,)),
-    "evaluate": ("measure on benchmarks and labels", (evaluate_composition,)),
+    "evaluate": ("measure on benchmarks and labels", (evaluate_composition, evaluate_ranking)),
 }
 TABLE = (embed, rank, compose_search, store, models, config, doctor, demo)
 

@@ -348,15 +348,21 @@ def batch_loss(model: nn.Module, data: Data, one: TaskData, config: Config, loss
 
 
 def draw(one: TaskData, config: Config, rng: np.random.Generator) -> np.ndarray:
-    """Positions of a batch: flat over ten ranges of values; in counting, `negatives` of it are photos without any."""
+    """Positions of a batch: flat over ten ranges of values; in counting, the share `negatives` of it are photos without any."""
     train = one.of(TRAIN)
-    values = one.task.standardised(one.values[train])
+    none = one.values[train] == 0
+    if not (one.task.log2 and config.negatives and none.any() and not none.all()):
+        return flat(one, train, config.batch, rng)
+    zeros = round(config.negatives * config.batch)
+    return np.r_[flat(one, train[none], zeros, rng), flat(one, train[~none], config.batch - zeros, rng)]
+
+
+def flat(one: TaskData, among: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw positions without repetition so that every range of values is as likely, int64 [at most count]."""
+    values = one.task.standardised(one.values[among])
     bins = np.digitize(values, np.linspace(values.min(), values.max() + 1e-6, 11)) - 1
     weights = 1.0 / np.bincount(bins, minlength=10)[bins]
-    if one.task.log2 and config.negatives and (none := one.values[train] == 0).any() and not none.all():
-        weights[none] *= config.negatives / weights[none].sum()
-        weights[~none] *= (1 - config.negatives) / weights[~none].sum()
-    chosen: np.ndarray = rng.choice(train, min(config.batch, len(train)), replace=False, p=weights / weights.sum())
+    chosen: np.ndarray = rng.choice(among, min(count, len(among)), replace=False, p=weights / weights.sum())
     return chosen
 
 

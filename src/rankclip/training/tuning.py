@@ -12,11 +12,12 @@ import numpy as np
 
 from rankclip.collection import Collection
 from rankclip.errors import InputError, Interrupted
+from rankclip.evaluation import labels, plots
 from rankclip.heads import packs
 from rankclip.heads.adapter import GRAPH
 from rankclip.heads.packs import HeadCard, Pack
 from rankclip.settings import Settings, user_folder
-from rankclip.training import adapter, labelled, labels, plots, runs
+from rankclip.training import adapter, labelled, runs
 from rankclip.training.adapter import CAL, TRAIN, VAL, Config, Data, Outcome, TaskData
 from rankclip.types import Progress
 

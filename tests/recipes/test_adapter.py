@@ -1,0 +1,169 @@
+"""The adapter's recipe learns what was planted, handles ties, negatives and groups, and takes over released checkpoints."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+import torch
+from tests.recipes import planted
+
+from rankclip.errors import InputError, ModelError
+from rankclip.evaluation import ranking as metrics
+from rankclip.training import adapter, released
+from rankclip.training.adapter import TRAIN, VAL, Config, TaskData, content_groups, split_by_group
+from rankclip.training.models.adapter import AdapterFull, LossConfig
+from rankclip.training.models.adapter import Config as ModelConfig
+from rankclip.training.scorer import graph_scores
+
+FULL = Config(
+    width=32,
+    epochs=8,
+    steps_an_epoch=40,
+    batch=32,
+    prompts=4,
+    pooled=False,
+    facts=False,
+    warmup=10,
+    rate=3e-3,
+    noise=0.0,
+    keep_patches=1.0,
+    average=0.9,
+    dropout=0.0,
+)
+LITE = dataclasses.replace(FULL, size="lite", width=64, epochs=10, steps_an_epoch=60)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def held_out(outcome: adapter.Outcome, data: adapter.Data, one: TaskData) -> float:
+    valid = one.of(VAL)
+    return metrics.srcc(one.values[valid], graph_scores(outcome.graph, data, one.rows[valid], one.task.instruction))
+
+
+def test_full_counts_what_the_instruction_names_even_an_unseen_thing(tmp_path: Path) -> None:
+    data, unseen = planted.counting(size=600, patches=8, texts=8)
+    outcome = adapter.train(data, tmp_path, FULL)
+    assert np.mean([held_out(outcome, data, one) for one in data.tasks]) >= 0.9
+    rows = data.tasks[0].of(VAL)
+    assert metrics.srcc(unseen["unseen"][rows], graph_scores(outcome.graph, data, rows, "text 8")) >= 0.5
+
+
+@pytest.mark.parametrize(
+    ("pair", "weights"), [(False, LossConfig(regression=1.0)), (True, LossConfig(regression=0.02))], ids=["regression only", "nearly only pairs"]
+)
+def test_either_loss_learns(tmp_path: Path, pair: bool, weights: LossConfig) -> None:
+    data, _ = planted.counting(size=400, patches=6, texts=1)
+    outcome = adapter.train(data, tmp_path, dataclasses.replace(FULL, epochs=6, pair=pair), loss_config=weights)
+    assert held_out(outcome, data, data.tasks[0]) >= 0.85
+
+
+def test_lite_learns_an_axis_for_each_instruction(tmp_path: Path) -> None:
+    data = planted.axes(size=600)
+    outcome = adapter.train(data, tmp_path, LITE)
+    assert min(held_out(outcome, data, one) for one in data.tasks) >= 0.9
+    one, other = data.tasks[0], data.tasks[1]
+    valid = one.of(VAL)
+    assert abs(metrics.srcc(one.values[valid], graph_scores(outcome.graph, data, one.rows[valid], other.task.instruction))) < 0.7, (
+        "another instruction, another order"
+    )
+
+
+def test_intervals_hold_four_fifths(tmp_path: Path) -> None:
+    data = planted.axes(size=1_200, texts=1)
+    rng = np.random.default_rng(3)
+    one = data.tasks[0]
+    one.values[:] = one.values + 0.15 * rng.normal(size=len(one.values))
+    data.tasks[0] = planted.task("text 0", one.rows, one.values)
+    outcome = adapter.train(data, tmp_path, LITE)
+    assert 0.7 <= outcome.report["text 0"]["coverage"] <= 0.9
+
+
+def test_batches_are_flat_in_value_and_hold_their_share_of_zeros() -> None:
+    rng = np.random.default_rng(0)
+    values = np.r_[np.zeros(300), np.ones(100), rng.integers(2, 30, 40)].astype(float)
+    made = adapter.make_task("number of things", "number of things", values, log2=True)
+    one = TaskData(made, np.arange(len(values)), values, np.zeros(len(values), np.int8))
+    drawn = np.concatenate([values[adapter.draw(one, Config(batch=40), np.random.default_rng(seed))] for seed in range(60)])
+    assert np.mean(drawn == 0) == pytest.approx(0.2, abs=0.05)
+    assert np.mean(drawn >= 8) > 0.2, "rare large counts are drawn often"
+    again = adapter.draw(one, Config(batch=40), np.random.default_rng(1))
+    assert np.array_equal(again, adapter.draw(one, Config(batch=40), np.random.default_rng(1))) and len(set(again.tolist())) == 40
+
+
+def test_copies_never_straddle_the_split() -> None:
+    rng = np.random.default_rng(0)
+    base = planted.unit(rng.normal(size=(100, 16)))
+    pooled = np.concatenate([base, base + 1e-3, planted.unit(rng.normal(size=(50, 16)))]).astype(np.float32)
+    groups = content_groups(planted.unit(pooled), np.arange(len(pooled)))
+    split = split_by_group(groups, Config())
+    assert np.array_equal(split[:100], split[100:200]) and len(np.unique(groups)) == 150
+    shares = [float(np.mean(split == part)) for part in range(3)]
+    assert shares == pytest.approx([0.7, 0.15, 0.15], abs=0.05)
+
+
+@pytest.mark.parametrize(("values", "message"), [(np.ones(50), "all 50 labels are 1"), (np.arange(9.0), "9 labelled photos")])
+def test_labels_that_teach_nothing_are_refused(values: np.ndarray, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        adapter.make_task("x", "x", values)
+
+
+def their_names(model: AdapterFull) -> dict[str, torch.Tensor]:
+    """A checkpoint of the released shape, by their names: written from the list of their modules, not from our mapping."""
+    found, width = {}, model.config.width
+    shapes = {"attn.in_proj_weight": (3 * width, width), "attn.in_proj_bias": (3 * width,), "attn.out_proj.weight": (width, width), "attn.out_proj.bias": (width,),
+              "mlp.c_fc.weight": (4 * width, width), "mlp.c_fc.bias": (4 * width,), "mlp.c_proj.weight": (width, 4 * width), "mlp.c_proj.bias": (width,)}  # fmt: skip
+    norms = {"resblocks": ("ln_1", "ln_2"), "cross_attn": ("ln_1", "ln_1_kv", "ln_2")}
+    for stack, names in norms.items():
+        for layer in range(2):
+            start = f"crossmodal_block.{stack}.{layer}."
+            found |= {start + name: torch.randn(shape) for name, shape in shapes.items()}
+            found |= {f"{start}{name}.{leaf}": torch.randn(width) for name in names for leaf in ("weight", "bias")}
+    found |= {"crossmodal_block.text_projection": torch.randn(width, width), "learnable_text_tokens": torch.randn(1, 32), "reg_tokens": torch.randn(16, width)}
+    post = torch.nn.TransformerEncoder(torch.nn.TransformerEncoderLayer(width, 8, width, 0.1, batch_first=True), 2)
+    found |= {f"post_fuse_block.{name}": value for name, value in post.state_dict().items()}
+    linear = {name: width for name in ("reg_token_pooler.q_proj", "reg_token_pooler.kv_proj", "reg_token_pooler.out_proj")}
+    linear |= {f"pair_regressor.pre_linear_block.{n}": width for n in (1, 4, 7)} | {f"regressor.pre_linear_block.{n}": width for n in (0, 3)}
+    linear |= {"pair_regressor.output_head": 1, "regressor.output_head": 1}
+    for name, out in linear.items():
+        found |= {f"{name}.weight": torch.randn(out, width), f"{name}.bias": torch.randn(out)}
+    layer_norms = ["crossmodal_block.ln_final", "reg_ln", "reg_token_pooler.ln_q", "reg_token_pooler.ln_kv"]
+    layer_norms += [f"pair_regressor.pre_linear_block.{n}" for n in (0, 2, 5, 8)] + [f"regressor.pre_linear_block.{n}" for n in (1, 4)]
+    return found | {f"{name}.{leaf}": torch.randn(width) for name in layer_norms for leaf in ("weight", "bias")}
+
+
+def test_released_checkpoints_are_taken_over(tmp_path: Path) -> None:
+    theirs = their_names(AdapterFull(ModelConfig.released(64)))
+    path = tmp_path / "epoch.pt"
+    torch.save({"epoch": 3, "state_dict": {"module.visual.proj": torch.zeros(2), **{f"module.adapter.{name}": value for name, value in theirs.items()}}}, path)
+    model = released.read(path)
+    assert sum(value.numel() for value in theirs.values()) == sum(value.numel() for value in model.parameters())
+    query = theirs["crossmodal_block.cross_attn.1.attn.in_proj_weight"][:64]
+    assert torch.equal(model.fusion.crosses[1].attention.query.weight, query)
+    layer = torch.nn.MultiheadAttention(64, 8, batch_first=True)
+    layer.load_state_dict({name: theirs[f"crossmodal_block.resblocks.0.attn.{name}"] for name in layer.state_dict()})
+    x = torch.randn(2, 5, 64)
+    assert torch.allclose(layer(x, x, x, need_weights=False)[0], model.fusion.selves[0].attention(x, x), atol=1e-3), "our attention is torch's"
+    with pytest.raises(ModelError, match="no adapter"):
+        released.convert({"visual.proj": torch.zeros(2)})
+    with pytest.raises(ModelError, match="has no place"):
+        released.convert({"adapter.reg_token_pooler.extra": torch.zeros(2)})
+
+
+def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
+    path = tmp_path / "evil.pt"
+    torch.save({"state_dict": Path}, path)
+    with pytest.raises(ModelError, match="weights only"):
+        released.read(path)
+
+
+def test_training_only_sees_its_split() -> None:
+    data = planted.axes(size=300, texts=1)
+    one = data.tasks[0]
+    drawn = np.concatenate([adapter.draw(one, FULL, np.random.default_rng(seed)) for seed in range(50)])
+    assert set(one.split[drawn].tolist()) == {TRAIN}
