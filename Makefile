@@ -8,10 +8,10 @@ all: check test
 check: format-check lint types contracts docs-check
 
 format-check:
-	ruff format --check src tests examples benchmarks
+	ruff format --check src tests examples benchmarks docs
 
 lint:
-	ruff check src tests examples benchmarks
+	ruff check src tests examples benchmarks docs
 
 types:
 	mypy
@@ -29,8 +29,8 @@ fast:
 	$(PYTHON) -m pytest tests/unit tests/protocol tests/cli -m "not slow" -x
 
 fix:
-	ruff check --fix src tests examples benchmarks
-	ruff format src tests examples benchmarks
+	ruff check --fix src tests examples benchmarks docs
+	ruff format src tests examples benchmarks docs
 	$(PYTHON) docs/generate.py
 	git diff --stat
 

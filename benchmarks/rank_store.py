@@ -1,12 +1,15 @@
-"""A seen and a new instruction over a large store: whole process, wall and peak memory.
+"""A seen and a new instruction over a large store: whole process, wall and peak memory, with and without all paths.
 
 python benchmarks/rank_store.py --rows 100000 --folder /tmp/bench
+
+The rows are synthetic and the photos do not exist (`--no-scan`). The floor is an interpreter that imports NumPy, plus one scan of the int8 rows.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import time
 from pathlib import Path
 
@@ -14,9 +17,11 @@ import measure
 import numpy as np
 import synthetic
 
+SEEN = "from dark to bright"
+
 
 def scan_floor(folder: Path, model: str) -> float:
-    """Seconds to scan the store's int8 rows once in this process: memory bandwidth."""
+    """Processor seconds to scan the store's int8 rows once in this process: memory bandwidth."""
     from rankclip import scoring
     from rankclip.backbones.specs import find
     from rankclip.store.store import Store
@@ -25,49 +30,49 @@ def scan_floor(folder: Path, model: str) -> float:
         view = store.view(find(model).space)
         query = np.ones(view.space.width, np.float32)
         scoring.scan(view.small, view.scales, query)
-        began = time.perf_counter()
+        began = time.process_time()
         scoring.scan(view.small, view.scales, query)
-        return time.perf_counter() - began
+        return time.process_time() - began
+
+
+def measured(rows: int, store: Path, model: str, *, runs: int, floor: float, new: bool) -> list[measure.Figure]:
+    """Time the queries of one store."""
+    environment = {**os.environ, "RANKCLIP_STORE": str(store), "RANKCLIP_MODEL": model}
+    rank = measure.rankclip("rank", "/photos", SEEN, "--no-scan")
+    timings = [measure.command(f"{rows}-seen-top", [*rank, "--top", "20"], runs=runs, environment=environment),
+               measure.command(f"{rows}-seen-all", rank, runs=runs, environment=environment)]  # fmt: skip
+    if new:
+        timings.append(new_instructions(f"{rows}-new-top", runs, environment))
+    floor += scan_floor(store, model)
+    for one in timings:
+        print(one.line(floor))
+    return [one.figure(floor) for one in timings]
+
+
+def new_instructions(name: str, runs: int, environment: dict[str, str]) -> measure.Timing:
+    """Time queries that no cache knows: another number in each."""
+    words = [measure.rankclip("rank", "/photos", f"{number} red bicycles by a wall {time.time_ns()}", "--no-scan", "--top", "20") for number in range(runs + 1)]
+    found = [measure.once(one, environment) for one in words][1:]
+    return measure.Timing(name, [one[0] for one in found], [one[1] for one in found], max(one[2] for one in found), found[-1][3])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, nargs="+", default=[100_000])
+    parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--folder", type=Path, default=Path("/tmp/rankclip-bench"))
-    parser.add_argument("--model", default="rankclip-mini")
+    parser.add_argument("--model", default="rankclip-mini", help="a bundled or installed one, or local-dir:FOLDER")
+    parser.add_argument("--new", action=argparse.BooleanOptionalAction, default=True, help="measure new instructions, too")
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("--record", type=Path)
     options = parser.parse_args()
-    floor = measure.bare_python(options.runs)
-    print(floor.line())
-    timings = [floor]
+    bare, floor = measure.bare_python(options.runs), measure.bare_python(options.runs, "import numpy")
+    print(bare.line(), floor.line(), sep="\n")
+    figures = [bare.figure(), floor.figure()]
     for rows in options.rows:
-        store = options.folder / f"store-{options.model.replace('/', '-')}-{rows}"
+        store = options.folder / f"store-{re.sub('[^A-Za-z0-9]+', '-', options.model)}-{rows}"
         synthetic.make_store(store, rows, model=options.model)
-        environment = {**os.environ, "RANKCLIP_STORE": str(store), "RANKCLIP_MODEL": options.model}
-        rank = measure.rankclip("rank", "/photos", "from dark to bright", "--no-scan")
-        cases = [measure.command(f"{rows:,} rows, seen, --top 20", [*rank, "--top", "20"], runs=options.runs, environment=environment),
-                 measure.command(f"{rows:,} rows, seen, all paths", rank, runs=options.runs, environment=environment)]  # fmt: skip
-        texts = iter(range(10**6))
-        new = [measure.command(f"{rows:,} rows, new, --top 20", measure.rankclip("rank", "/photos", f"a photo of number {next(texts)} {os.getpid()}", "--no-scan", "--top", "20"),
-                               runs=1, environment=environment) for _ in range(options.runs)]  # fmt: skip
-        # the uncounted first run is the new one: take it as such
-        fresh = [fresh_query(environment, f"{number} red bicycles by a wall {os.getpid()}") for number in range(options.runs)]
-        new = measure.Timing(f"{rows:,} rows, new instruction, --top 20", fresh, [0.0], max(one.peak for one in new), 0)
-        for one in (*cases, new):
-            print(one.line(min(floor.wall)))
-        print(f"{'floor: one scan in memory':46} wall {scan_floor(store, options.model):6.3f} s")
-        timings += [*cases, new]
-    measure.record("rank_store", timings, options.record)
-
-
-def fresh_query(environment: dict[str, str], text: str) -> float:
-    """Wall time of one query that no cache knows."""
-    import subprocess
-
-    began = time.perf_counter()
-    subprocess.run(measure.rankclip("rank", "/photos", text, "--no-scan", "--top", "20"), env=environment, stdout=subprocess.DEVNULL, check=True)
-    return time.perf_counter() - began
+        figures += measured(rows, store, options.model, runs=options.runs, floor=min(floor.cpu), new=options.new)
+    measure.record("rank_store", figures, options.record)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A rerun over unchanged files: whole process of `embed`, and the floor of listing and stat alone.
+"""A rerun over unchanged files: whole process of `embed` and `rank`, and the floor: listing and stat alone, plus an interpreter that imports NumPy.
 
 python benchmarks/scan.py --files 20000
 """
@@ -6,6 +6,7 @@ python benchmarks/scan.py --files 20000
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import subprocess
 import sys
@@ -30,12 +31,14 @@ def main() -> None:
     environment = {**os.environ, "RANKCLIP_STORE": str(options.folder / f"scan-store-{options.files}"), "RANKCLIP_MODEL": options.model}
     subprocess.run(measure.rankclip("embed", photos, "-q", "--no-tokens"), env=environment, check=True)
     floor = measure.command("floor: walk and stat", [sys.executable, "-c", FLOOR, str(photos)], runs=options.runs)
-    found = [measure.command(f"embed, {options.files:,} unchanged files", measure.rankclip("embed", photos), runs=options.runs, environment=environment),
-             measure.command(f"rank, {options.files:,} unchanged files", measure.rankclip("rank", photos, "red first", "--top", "20"), runs=options.runs,
-                             environment=environment)]  # fmt: skip
-    for one in (floor, *found):
-        print(one.line(min(floor.wall)))
-    measure.record("scan", [floor, *found], options.record)
+    numpy = measure.bare_python(options.runs, "import numpy")
+    found = [measure.command("embed", measure.rankclip("embed", photos), runs=options.runs, environment=environment),
+             measure.command("rank", measure.rankclip("rank", photos, "red first", "--top", "20"), runs=options.runs, environment=environment)]  # fmt: skip
+    least = min(floor.cpu) + min(numpy.cpu)
+    for one in (floor, numpy, *found):
+        print(one.line(least))
+    figures = [dataclasses.replace(one, name=f"{options.files}-{one.name}").figure(least) for one in found]
+    measure.record("scan", [floor.figure(), numpy.figure(), *figures], options.record)
 
 
 if __name__ == "__main__":

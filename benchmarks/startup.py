@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from pathlib import Path
 
 import measure
+import typer
 
-COMMANDS = ([], ["embed"], ["rank"], ["store"], ["store", "info"], ["models"], ["models", "list"], ["config", "show"], ["doctor"], ["demo"])
+from rankclip.cli.app import app
+
+
+def command_paths(found: object, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """Every command and group of commands."""
+    return [path, *(below for name, one in getattr(found, "commands", {}).items() for below in command_paths(one, (*path, name)))]
 
 
 def main() -> None:
@@ -16,10 +23,14 @@ def main() -> None:
     parser.add_argument("--record", type=Path)
     options = parser.parse_args()
     floor = measure.bare_python(options.runs)
-    timings = [floor, *(measure.command(f"rankclip {' '.join(words)} --help", measure.rankclip(*words, "--help"), runs=options.runs) for words in COMMANDS)]
-    for one in timings:
-        print(one.line(min(floor.wall)))
-    measure.record("startup", timings, options.record)
+    print(floor.line())
+    timings = []
+    for words in command_paths(typer.main.get_command(app)):
+        timings.append(measure.command(" ".join(["rankclip", *words, "--help"]), measure.rankclip(*words, "--help"), runs=options.runs))
+        print(timings[-1].line(min(floor.cpu)))
+    least = min(floor.cpu)
+    slowest = dataclasses.replace(max(timings, key=lambda one: min(one.wall)), name="help")
+    measure.record("startup", [floor.figure(), slowest.figure(least), *(one.figure(least) for one in timings)], options.record)
 
 
 if __name__ == "__main__":

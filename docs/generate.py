@@ -1,7 +1,7 @@
 """Fills the generated blocks of the documentation and writes the man page, or checks (--check) that they are current.
 
-A block stands between `<!-- help: rankclip rank -->` (or exit-codes, settings, formats) and `<!-- end -->`; everything else on a page is
-written by hand.
+A block stands between `<!-- help: rankclip rank -->` (or exit-codes, settings, figures ...) and `<!-- end -->`; everything else on a page is
+written by hand. `<!-- run: COMMAND -->` runs the command with the toy model, `<!-- demo -->` is only written with --demo.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import figures
 import man_page
+import sessions
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 MAN_PAGE = ROOT / "docs/rankclip.1"
-BLOCK = re.compile(r"<!-- (?P<what>[a-z-]+)(?:: (?P<argument>[^>]*?))? -->\n(?P<body>.*?)<!-- end -->", re.S)
+BLOCK = re.compile(r"<!-- (?P<what>[a-z-]+)(?:: (?P<argument>[^\n]*?))? -->\n(?P<body>.*?)<!-- end -->", re.S)
 
 
 def help_text(command: str) -> str:
@@ -83,15 +85,41 @@ def role_table(_: str) -> str:
     return "\n".join(rows) + "\n"
 
 
-WRITERS: dict[str, Callable[[str], str]] = {"help": help_text, "exit-codes": exit_codes, "settings": settings, "instructions": instruction_table, "roles": role_table}
+def page_list(_: str) -> str:
+    """Every page of the documentation by its title, with its first sentence."""
+    rows = []
+    for page in sorted((ROOT / "docs").rglob("*.md")):
+        title, _, rest = page.read_text(encoding="utf-8").partition("\n")
+        first = re.sub(r"\[([^]]+)]\([^)]*\)", r"\1", " ".join(rest.strip().split("\n\n")[0].split()))
+        sentence = "" if first.startswith(("|", "#", "<", "`", "-")) else re.split(r"(?<=[a-z)`])[.:] ", first)[0].rstrip(".:")
+        if page.name != "index.md":
+            rows.append(f"- [{title.lstrip('# ')}]({page.relative_to(ROOT / 'docs')})" + (f": {sentence}" if sentence else ""))
+    return "\n".join(rows) + "\n"
 
 
-def filled(text: str) -> str:
-    """Return a page with its blocks as they should be."""
+WRITERS: dict[str, Callable[[str], str]] = {
+    "help": help_text, "exit-codes": exit_codes, "settings": settings, "instructions": instruction_table, "roles": role_table,
+    "figures": figures.table, "machines": figures.machines, "pages": page_list,
+}  # fmt: skip
+
+
+def filled(text: str, *, demo: bool = False) -> str:
+    """Return a page with its blocks as they should be; demo: those of the bundled model, too, which differ a little from machine to machine."""
+    opened: list[sessions.Session] = []
+
+    def body(what: str, argument: str, now: str) -> str:
+        if what == "run":
+            opened[:] = opened or [sessions.Session()]
+            return opened[0].run(argument)
+        if what == "demo":
+            return sessions.demo_output() if demo else now
+        if what == "picture":
+            return f"![{argument}](docs/images/contact-sheet.png)\n" if sessions.PICTURE.is_file() else ""
+        return WRITERS[what](argument)
 
     def fill(match: re.Match[str]) -> str:
         head = match["what"] + (f": {match['argument']}" if match["argument"] else "")
-        return f"<!-- {head} -->\n{WRITERS[match['what']](match['argument'] or '')}<!-- end -->"
+        return f"<!-- {head} -->\n{body(match['what'], match['argument'] or '', match['body'])}<!-- end -->"
 
     return BLOCK.sub(fill, text)
 
@@ -99,12 +127,14 @@ def filled(text: str) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="only say which pages are stale")
-    check = parser.parse_args().check
+    parser.add_argument("--demo", action="store_true", help="run `rankclip demo` for the README and photograph a contact sheet (needs the bundled model)")
+    options = parser.parse_args()
+    check = options.check
     os.environ["COLUMNS"] = "100"
     stale = []
     for page in [*PAGES, MAN_PAGE]:
         text = page.read_text(encoding="utf-8") if page.exists() else ""
-        wanted = man_page.page() if page == MAN_PAGE else filled(text)
+        wanted = man_page.page() if page == MAN_PAGE else filled(text, demo=options.demo)
         if wanted != text:
             stale.append(page)
             if not check:

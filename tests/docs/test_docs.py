@@ -74,3 +74,21 @@ def test_error_classes_are_documented() -> None:
     text = (ROOT / "docs/exit-codes.md").read_text()
     found = [kind for kind in classes() if kind.exit_code > 1 and kind.__name__ not in ("RankclipError",)]
     assert len(found) >= 14 and all(f"`{kind.__name__}`" in text for kind in found)
+
+
+def test_the_tutorials_python_runs(tmp_path: Path, run: Run) -> None:
+    first, last = blocks("docs/tutorial.md")
+    environment = subprocess_environment(RANKCLIP_MODEL="toy")
+    for code in (first, last):
+        found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=60)
+        assert found.returncode == 0, found.stderr
+    assert found.stdout.splitlines()[0] == "1 photos/red.png"
+
+
+def test_pages_with_output_show_what_commands_print() -> None:
+    """`--check` runs them; here only that none is empty and none failed by surprise."""
+    shown = [
+        body for page in ("README.md", "docs/tutorial.md") for body in re.findall(r"<!-- run: .*? -->\n(.*?)<!-- end -->", (ROOT / page).read_text(), re.S)
+    ]
+    assert len(shown) >= 12 and all(body.startswith("```console\n$ ") for body in shown)
+    assert sum("(exit code" in body for body in shown) == 2

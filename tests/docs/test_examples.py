@@ -14,13 +14,13 @@ PIPES = sorted((ROOT / "examples/pipes").glob("*.sh"))
 
 
 def test_there_are_enough() -> None:
-    assert len(PYTHON) >= 7 and len(PIPES) == 6
+    assert len(PYTHON) >= 14 and len(PIPES) == 6
 
 
 @pytest.mark.parametrize("path", PYTHON, ids=lambda path: path.stem)
 def test_python(path: Path, squares: Path, run: Run) -> None:
     run("embed", "photos")
-    words = ["photos"] if path.stem in ("embed", "rank") else []
+    words = ["photos"] if path.stem in ("embed", "rank", "store_forget") else ["demo"] if path.stem == "demo" else []
     found = subprocess.run([sys.executable, str(path), *words], capture_output=True, text=True, cwd=squares.parent, env=subprocess_environment(), timeout=60)
     assert found.returncode == 0 and found.stdout.strip(), found.stderr
     assert (path.read_text().split('"""')[1]).startswith("rankclip "), "the docstring is the command that these lines stand beside"

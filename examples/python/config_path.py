@@ -1,0 +1,5 @@
+"""rankclip config path"""
+
+from rankclip.settings import config_file
+
+print(config_file())
