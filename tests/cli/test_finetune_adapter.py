@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tests.conftest import Run, subprocess_environment
 
 from rankclip.heads import packs
-from tests.conftest import Run, subprocess_environment
 
 pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.mark.filterwarnings("ignore::UserWarning")]
 torch = pytest.importorskip("torch")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as json_module
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -24,7 +25,7 @@ def fetchable() -> list[str]:
     return ["recommended", *(row.name for row in registry.load(MODELS).rows() if row.where == "to fetch")]
 
 
-@models.command("list", help="list the backbones that are here and those worth fetching")
+@models.command("list", help="list the backbones and heads that are here, and backbones worth fetching")
 def list_models(json: Annotated[bool, typer.Option("--json", help="one JSON object a line")] = False) -> None:
     for row in registry.load(MODELS).rows():
         if json:
@@ -45,7 +46,7 @@ def fetch(given: Shared, name: Annotated[str, typer.Argument(metavar="NAME", hel
     console.say(f"  use it: --model {backbone.name}, or for always: rankclip models default {backbone.name}")
 
 
-@models.command("info", help="say what is known about a backbone")
+@models.command("info", help="say what is known about a backbone or head")
 def info(
     name: Annotated[str, typer.Argument(metavar="NAME", help="a backbone that is here", autocompletion=among(model_names))] = "rankclip-mini",
     json: Annotated[bool, typer.Option("--json", help="one JSON object")] = False,
@@ -63,7 +64,13 @@ def default(name: Annotated[str, typer.Argument(metavar="NAME", help="a backbone
     typer.echo(f"{name} is the default now ({registry.load(MODELS).make_default(name)})")
 
 
-@models.command("remove", help="delete an installed backbone's files; embeddings stay in the store")
+@models.command("install", help="install a head from its folder")
+def install(folder: Annotated[Path, typer.Argument(metavar="DIR", help="folder with card.json, for example one that somebody gave you")]) -> None:
+    pack = registry.load("rankclip.heads.packs").install(folder)
+    typer.echo(f"{pack.name} is installed: {pack.folder}")
+
+
+@models.command("remove", help="delete an installed backbone's or head's files; embeddings stay in the store")
 def remove(name: Annotated[str, typer.Argument(metavar="NAME", help="an installed backbone", autocompletion=among(model_names))]) -> None:
     registry.load(MODELS).remove(name)
     typer.echo(f"{name} is removed")

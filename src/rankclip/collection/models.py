@@ -10,6 +10,8 @@ from typing import Any
 from rankclip.backbones import specs, weights
 from rankclip.backbones.specs import Backbone
 from rankclip.errors import InputError
+from rankclip.heads import packs
+from rankclip.heads.packs import Pack
 from rankclip.registry import load
 from rankclip.settings import DEFAULT_MODEL, config_file
 
@@ -28,7 +30,7 @@ class ModelRow:
 
 
 def rows() -> list[ModelRow]:
-    """Return every backbone that is here or recommended."""
+    """Return every backbone that is here or recommended, and every head that is here."""
     found = [ModelRow("toy", "bundled", 0.0, "colour words, for tests and first tries", "MIT")]
     if (specs.bundled_folder() / specs.CARD).is_file():
         mini = specs.find(DEFAULT_MODEL)
@@ -37,8 +39,16 @@ def rows() -> list[ModelRow]:
     for name in here:
         folder = specs.installed_folder(name)
         found.append(ModelRow(name, "installed", folder_megabytes(folder), about(name), specs.read_card(folder).licence))
+    found += [
+        ModelRow(pack.name, pack_place(pack), folder_megabytes(pack.folder), f"head, {pack.card.kind} for {pack.card.backbone}", pack.card.licence)
+        for pack in packs.installed()
+    ]
     found += [ModelRow(one.name, "to fetch", one.megabytes, about(one.name), one.licence) for one in weights.RECOMMENDED if one.name not in here]
     return found
+
+
+def pack_place(pack: Pack) -> str:
+    return "bundled" if pack.folder.parent == packs.bundled_folder() else "installed"
 
 
 def about(name: str) -> str:
@@ -68,7 +78,9 @@ def fetch(name: str, *, offline: bool = False) -> tuple[Backbone, float]:
 
 
 def remove(name: str) -> None:
-    """Delete an installed backbone's files; embeddings made with it stay in the store."""
+    """Delete an installed backbone's or head's files; embeddings stay in the store."""
+    if any(pack.name == name for pack in packs.installed()):
+        return packs.remove(name)
     if name not in specs.installed():
         raise InputError(f"{name} is not installed", hint=f"installed: {', '.join(specs.installed()) or 'none'}")
     shutil.rmtree(specs.installed_folder(name))
@@ -87,10 +99,23 @@ def make_default(name: str) -> Path:
 
 
 def info(name: str) -> dict[str, Any]:
-    """Return what is known about a backbone that is here."""
+    """Return what is known about a backbone or head that is here."""
+    for pack in packs.installed():
+        if pack.name == name:
+            return head_info(pack)
     found = specs.find(name)
     return {
         "name": found.name, "input": str(found.input), "embedding": found.width,
         "patch tokens": f"{found.patches} x {found.token_width}" if found.patches else "none", "context": found.context,
         "space": found.space.fingerprint, "weights": found.weights, "licence": found.licence, "folder": str(found.folder or "built in"),
+    }  # fmt: skip
+
+
+def head_info(pack: Pack) -> dict[str, Any]:
+    """Return a head's card, its files' sizes instead of their sums."""
+    card = pack.card
+    tasks = [task["instruction"] for task in card.config.get("tasks", ())]
+    return {
+        "name": card.name, "kind": card.kind, "backbone": card.backbone, "space": card.space, "version": card.version, "licence": card.licence,
+        "knows": "; ".join(tasks), "data": "; ".join(card.data), "limits": card.limits, "folder": str(pack.folder),
     }  # fmt: skip
