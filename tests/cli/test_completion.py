@@ -48,7 +48,7 @@ def test_values_of_options_are_completed() -> None:
 def test_the_other_shells_are_offered_the_same() -> None:
     assert '"jsonl"' in rankclip(_RANKCLIP_COMPLETE="complete_zsh", _TYPER_COMPLETE_ARGS="rankclip rank --format ")
     fish = rankclip(_RANKCLIP_COMPLETE="complete_fish", _TYPER_COMPLETE_ARGS="rankclip models inf", _TYPER_COMPLETE_FISH_ACTION="get-args")
-    assert fish == "info\tsay what is known about a backbone\n"
+    assert fish.startswith("info\tsay what is known")
 
 
 def test_the_script_works_in_bash(tmp_path: Path) -> None:
