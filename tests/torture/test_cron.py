@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -24,9 +25,10 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path / "photos"
 
 
-def start(*words: object, script: str = "embed_script.py", **environment: str) -> subprocess.Popen[bytes]:
+def start(*words: object, script: str = "embed_script.py", group: bool = False, **environment: str) -> subprocess.Popen[bytes]:
     variables = subprocess_environment(RANKCLIP_BATCH_SIZE=str(BATCH), **environment)
-    return subprocess.Popen([sys.executable, str(SCRIPTS / script), *map(str, words)], env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return subprocess.Popen([sys.executable, str(SCRIPTS / script), *map(str, words)], env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                            start_new_session=group)  # fmt: skip
 
 
 def test_plain_progress_is_lines(run: Run, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,6 +73,18 @@ def test_a_signal_says_of_how_many(run: Run, photos: Path, tmp_path: Path) -> No
     process.terminate()
     _, error = process.communicate(timeout=30)
     assert process.returncode == 143 and f" of {PHOTOS} new photos" in error.decode()
+
+
+def test_a_signal_to_the_whole_group_blames_no_photo(run: Run, photos: Path, tmp_path: Path) -> None:
+    """What a service manager does to stop a job."""
+    process = start("embed", "photos", SLOW="0.3", LOG=str(tmp_path / "log"), group=True)
+    while not (tmp_path / "log").exists():
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGTERM)
+    _, error = process.communicate(timeout=30)
+    assert process.returncode == 143 and "crashed" not in error.decode()
+    again = run("embed", "photos")
+    assert again.code == 0 and "failed" not in again.err
 
 
 def test_nice_holds_for_the_workers_too(run: Run, photos: Path, tmp_path: Path) -> None:

@@ -62,8 +62,8 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path / "photos"
 
 
-def embed(run: Run, *words: object) -> Result:
-    return run("embed", "photos", "--time-limit-photo", LIMIT, "--memory-limit-photo", MEMORY, "--batch-size", 4, *words)
+def embed(run: Run, *words: object, limit: float = LIMIT) -> Result:
+    return run("embed", "photos", "--time-limit-photo", limit, "--memory-limit-photo", MEMORY, "--batch-size", 4, *words)
 
 
 def ranked(run: Run) -> list[str]:
@@ -77,7 +77,7 @@ def test_every_fault_has_its_reason() -> None:
 @pytest.mark.parametrize(("fault", "workers"), [(fault, 1 + number % 2) for number, fault in enumerate(FAULTS)])
 def test_only_the_file_at_fault_is_blamed(run: Run, planted: list[DecodePool], photos: Path, fault: str, workers: int) -> None:
     noise_photo(photos / f"{fault}.png", 99)
-    found = embed(run, "--workers", workers)
+    found = embed(run, "--workers", workers, limit=LIMIT if fault in ("sleep", "spin") else 60)
     assert found.code == 3
     assert [line for line in found.err.splitlines() if ".png" in line] == [f"rankclip: photos/{fault}.png: {REASONS[fault]}"]
     assert planted[0].replaced == (0 if fault == "allocate" else 1), "Python's own MemoryError needs no new process"
@@ -103,9 +103,9 @@ def test_a_crash_is_remembered_and_not_tried_again(run: Run, planted: list[Decod
 
 
 @pytest.fixture
-def pool(monkeypatch: pytest.MonkeyPatch) -> Iterator[functools.partial[DecodePool]]:
+def pool(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[functools.partial[DecodePool]]:
     plain_memory(monkeypatch)
-    options = WorkerOptions(DecodeOptions(InputSpec(8)), time_limit=LIMIT, memory_limit=MEMORY << 20)
+    options = WorkerOptions(DecodeOptions(InputSpec(8)), time_limit=getattr(request, "param", LIMIT), memory_limit=MEMORY << 20)
     yield functools.partial(DecodePool, options, module="tests.torture.planted")
 
 
@@ -125,10 +125,11 @@ def test_a_hang_costs_no_more_than_its_limit(pool: functools.partial[DecodePool]
     with pool(workers=1) as one:
         began = time.monotonic()
         found = answers(one, paths)
-        assert LIMIT <= time.monotonic() - began < LIMIT + 3
+        assert LIMIT <= time.monotonic() - began < LIMIT + 10, "all that a busy machine may add"
     assert found[0].kind == "slow" and sum(answer.decoded is not None for answer in found.values()) == GOOD
 
 
+@pytest.mark.parametrize("pool", [60.0], indirect=True)
 def test_memory_stays_under_its_limit(pool: functools.partial[DecodePool], photos: Path) -> None:
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     paths = [noise_photo(photos / f"{name}.png", 99) for name in ("allocate", "hoard")]

@@ -116,7 +116,7 @@ class Embedding:
 
     def _sort_in(self, pending: list[Pending], answer: Answer) -> None:
         """Put an answer where it belongs: failed, known content, or to the engine."""
-        if answer.number == NOBODY:
+        if answer.number == NOBODY or (answer.kind == "crash" and self.cancel.is_set()):  # a signal to the group may hit a worker that is still starting
             return
         file = pending[answer.number]
         self.decode_seconds += answer.seconds

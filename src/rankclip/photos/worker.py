@@ -65,8 +65,8 @@ def main() -> None:
 
 def protect(options: WorkerOptions) -> None:
     """Set the limits that the system enforces."""
-    if hasattr(signal, "SIGINT"):
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # Ctrl-C and a stopped service reach the whole group; the parent decides
     if sys.platform == "linux":
         import ctypes
 
