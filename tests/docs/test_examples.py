@@ -10,6 +10,7 @@ import pytest
 from tests.conftest import ROOT, Run, subprocess_environment
 
 PYTHON = sorted((ROOT / "examples/python").glob("*.py"))
+WORDS = {"diff": ["photos/red.png", "photos/blue.png"], "classify": ["photos"]}
 PIPES = sorted((ROOT / "examples/pipes").glob("*.sh"))
 
 
@@ -20,7 +21,7 @@ def test_there_are_enough() -> None:
 @pytest.mark.parametrize("path", PYTHON, ids=lambda path: path.stem)
 def test_python(path: Path, squares: Path, run: Run) -> None:
     run("embed", "photos")
-    words = ["photos"] if path.stem in ("embed", "rank", "store_forget") else ["demo"] if path.stem == "demo" else []
+    words = ["photos"] if path.stem in ("embed", "rank", "store_forget") else ["demo"] if path.stem == "demo" else WORDS.get(path.stem, [])
     found = subprocess.run([sys.executable, str(path), *words], capture_output=True, text=True, cwd=squares.parent, env=subprocess_environment(), timeout=60)
     assert found.returncode == 0 and found.stdout.strip(), found.stderr
     assert (path.read_text().split('"""')[1]).startswith("rankclip "), "the docstring is the command that these lines stand beside"

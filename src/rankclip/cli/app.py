@@ -14,7 +14,24 @@ import typer
 from typer.core import TyperGroup
 
 import rankclip
-from rankclip.cli import compose_search, config, console, demo, doctor, embed, evaluate_composition, evaluate_ranking, finetune_adapter, models, rank, store
+from rankclip.cli import (
+    classify,
+    compose_search,
+    config,
+    console,
+    demo,
+    diff,
+    doctor,
+    embed,
+    evaluate_composition,
+    evaluate_difference,
+    evaluate_ranking,
+    finetune_adapter,
+    finetune_difference,
+    models,
+    rank,
+    store,
+)  # fmt: skip
 from rankclip.errors import RankclipError
 
 REPORT = "please report it, with the command and the last lines of: rankclip --debug ..."
@@ -56,10 +73,10 @@ app = typer.Typer(
 )  # fmt: skip
 # groups of commands: a new `finetune NAME` or `evaluate NAME` is one file and one entry here
 GROUPS: dict[str, tuple[str, tuple[Any, ...]]] = {
-    "finetune": ("train a head on your own labels", (finetune_adapter,)),
-    "evaluate": ("measure on benchmarks and labels", (evaluate_composition, evaluate_ranking)),
+    "finetune": ("train a head on your own labels", (finetune_adapter, finetune_difference)),
+    "evaluate": ("measure on benchmarks and labels", (evaluate_composition, evaluate_difference, evaluate_ranking)),
 }
-TABLE = (embed, rank, compose_search, store, models, config, doctor, demo)
+TABLE = (embed, rank, diff, compose_search, classify, store, models, config, doctor, demo)
 
 
 def show_version(value: bool) -> None:

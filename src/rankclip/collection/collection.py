@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,9 @@ import numpy as np
 
 from rankclip import scoring
 from rankclip.backbones.specs import Backbone, find
-from rankclip.collection import adapting, composition, ranking
+from rankclip.collection import adapting, classifying, composition, differences, ranking
+from rankclip.collection.classifying import Classification
+from rankclip.collection.differences import Difference, FolderDifference, Pair
 from rankclip.collection.galleries import Photos, Remembered, Seen, without_copies
 from rankclip.collection.survey import Gallery, Survey, survey
 from rankclip.engines.base import Engine
@@ -170,6 +172,31 @@ class Collection:
                     **options: Any) -> list[Ranking]:  # fmt: skip
         """Order the photos by one reference and several instructions in one go."""
         return composition.search(self, os.fspath(reference), instructions, composition.options_of(options), scan=scan, unique=unique)
+
+    # ------------------------------------------------------------ comparing
+
+    def diff(self, a: str | os.PathLike[str], b: str | os.PathLike[str], *, ask: str = "", **options: Any) -> Difference:
+        """Say what differs between two photos, and which of the two is nearer what `ask` names first ("which is older?").
+
+        The photos may be in the store or not. Options: attributes (a file of opposites), top. Raises InputError for a photo that cannot be read.
+
+        >>> Collection().diff("a.jpg", "b.jpg", ask="which is brighter?").answer  # doctest: +SKIP
+        'A'
+        """
+        with differences.opened(self, differences.DiffOptions(**options)) as comparer:
+            return comparer.difference(os.fspath(a), os.fspath(b), ask)
+
+    def diff_pairs(self, pairs: Iterable[Pair], **options: Any) -> Iterator[Difference]:
+        """Compare many pairs of photos, in order; one that cannot be read gives an `error` and the stream goes on."""
+        return differences.pairs(self, pairs, differences.DiffOptions(**options))
+
+    def diff_folders(self, a: str | os.PathLike[str], b: str | os.PathLike[str], *, scan: bool = True, **options: Any) -> FolderDifference:
+        """Say what sets two folders apart, photos that are new embedded first. Options: those of `diff`, and phrases (a file of texts to test)."""
+        return differences.folders(self, os.fspath(a), os.fspath(b), differences.DiffOptions(**options), scan=scan)
+
+    def classify(self, classes: Sequence[str], *, scan: bool = True, **options: Any) -> Classification:
+        """Sort the photos into named classes, without training. Options: comparative (sentences that tell classes apart), alpha, symmetric."""
+        return classifying.classify(self, classes, classifying.ClassifyOptions(**options), scan=scan)
 
     # ------------------------------------------------------------ the gallery
 

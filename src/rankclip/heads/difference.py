@@ -1,14 +1,15 @@
 """The difference head at work: sentences that compare two photos -> directions in image space. NumPy and ONNX Runtime.
 
 Only the text side is trained, so every stored embedding stays valid. Two text paths are kept apart: plain texts go through the backbone as
-before, comparing sentences through the head. Three forms, told by the card:
+before, comparing sentences through the head. Two forms, told by the card:
 
-    linear   e(s) = unit(M f(s)), one matrix on the backbone's text embedding
-    reader   e(s) = unit(reader(token states of s)), a small graph that sees the order of the words
-    tower    e(s) = unit(tower(token ids of s)), a text tower of its own
+    map     e(s) = unit(M (mean f(phrases of the first photo) - mean f(phrases of the second))): the sentence's two sides are read by rules
+            (`sides`), embedded by the backbone, centred, and mapped by one matrix. Swapping the photos in the sentence flips e exactly.
+    whole   e(s) = unit(M f(s)): the matrix alone, for comparison
+    tower   e(s) = unit(tower(token ids of s)): a text tower of its own, as the authors train it
 
 A pack may also hold `axes.npz`: the vocabulary's axes, read once, so that `diff` needs no text tower at all.
-Source: Sam et al. 2025 (PC-CLIP); the linear map and the reader are ours.
+Source: Sam et al. 2025 (PC-CLIP) for training text alone on image differences; the map and the reading of sides are ours.
 """
 
 from __future__ import annotations
@@ -24,21 +25,21 @@ import numpy as np
 from rankclip.backbones.tokens import END, tokenize
 from rankclip.errors import ModelError
 from rankclip.heads.packs import Pack
+from rankclip.heads.sides import read
 from rankclip.registry import load
 
 MATRIX, GRAPH, AXES = "head.npz", "head.onnx", "axes.npz"
-FORMS = ("linear", "reader", "tower")
+FORMS = ("map", "whole", "tower")
 TEXTS_AT_ONCE = 64
 
 Embed = Callable[[list[str]], np.ndarray]  # texts -> float32 [Q, D], unit rows
-States = Callable[[list[str]], tuple[np.ndarray, np.ndarray]]  # texts -> float32 [Q, T, W], bool [Q, T]
 
 
 @dataclass(frozen=True, slots=True)
 class DifferenceConfig:
     """The head's part of its card. Slopes turn a z into a probability; the threshold is the |z| that similar photos reach by chance."""
 
-    form: str = "linear"
+    form: str = "map"
     context: int = 77
     slope: float = 1.0  # for axes read by the head
     plain_slope: float = 1.0  # for axes from plain texts
@@ -54,6 +55,29 @@ class Axes:
 
     vectors: np.ndarray
     spread: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """matrix: float32 [D, D], e = (first - second) @ matrix. centre: float32 [D], mean embedding of the phrases it was trained on."""
+
+    matrix: np.ndarray
+    centre: np.ndarray
+
+
+def sided(texts: list[str], embed: Embed, centre: np.ndarray) -> np.ndarray:
+    """Embed both sides of comparing sentences and subtract: float32 [Q, D]; a side that says nothing counts as the centre.
+
+    embed: plain phrases -> float32 [_, D]. centre: float32 [D].
+    """
+    sides = [read(text) for text in texts]
+    phrases = list(dict.fromkeys(phrase for one in sides for phrase in (*one.first, *one.second)))
+    rows = dict(zip(phrases, embed(phrases) - centre, strict=True)) if phrases else {}
+
+    def mean(names: tuple[str, ...]) -> np.ndarray:
+        return np.mean([rows[name] for name in names], axis=0) if names else np.zeros_like(centre)
+
+    return np.stack([mean(one.first) - mean(one.second) for one in sides]).astype(np.float32)
 
 
 class DifferenceHead:
@@ -77,7 +101,7 @@ class DifferenceHead:
     @property
     def key(self) -> str:
         """Names the weights in caches."""
-        return f"{self.pack.name}|{self.pack.card.files[MATRIX if self.config.form == 'linear' else GRAPH][:16]}"
+        return f"{self.pack.name}|{self.pack.card.files[GRAPH if self.config.form == 'tower' else MATRIX][:16]}"
 
     def prefers(self, group: str) -> bool:
         """Tell whether validation found the head better than plain texts for a group of attributes."""
@@ -86,33 +110,29 @@ class DifferenceHead:
     def slope(self, group: str) -> float:
         return self.config.slope if self.prefers(group) else self.config.plain_slope
 
-    def embedder(self, embed: Embed, states: States) -> Embed:
+    def embedder(self, embed: Embed) -> Embed:
         """Return the head's own text path: comparing sentences -> float32 [Q, D], unit rows.
 
-        embed, states: the backbone's text path; only the one that the head's form needs is called.
+        embed: the backbone's text path.
         """
 
         def compare(texts: list[str]) -> np.ndarray:
-            if self.config.form == "linear":
-                return normalised(embed(texts) @ self.matrix)  # [Q, D] @ [D, D]
-            parts = [texts[i : i + TEXTS_AT_ONCE] for i in range(0, len(texts), TEXTS_AT_ONCE)]
-            return np.concatenate([self._read(part, states) for part in parts])
+            if self.config.form == "tower":
+                return np.concatenate([self._read(texts[i : i + TEXTS_AT_ONCE]) for i in range(0, len(texts), TEXTS_AT_ONCE)])
+            inputs = sided(texts, embed, self.weights.centre) if self.config.form == "map" else embed(texts)  # [Q, D]
+            return normalised(inputs @ self.weights.matrix)  # [Q, D] @ [D, D]
 
         return compare
 
-    def _read(self, texts: list[str], states: States) -> np.ndarray:
-        if self.config.form == "reader":
-            values, mask = states(texts)  # float32 [Q, T, W], bool [Q, T]
-            return normalised(self._session.run(["direction"], {"states": values.astype(np.float32), "mask": mask})[0])
+    def _read(self, texts: list[str]) -> np.ndarray:
         ids = tokenize(texts, context=self.config.context)  # int64 [Q, T]
         longest = int((ids == END).argmax(axis=1).max()) + 1
         return normalised(self._session.run(["direction"], {"ids": ids[:, :longest]})[0])
 
     @cached_property
-    def matrix(self) -> np.ndarray:
-        """float32 [D, D]: e = f @ matrix."""
+    def weights(self) -> Weights:
         with np.load(io.BytesIO(self.pack.file(MATRIX).read_bytes())) as found:
-            return found["matrix"].astype(np.float32)
+            return Weights(found["matrix"].astype(np.float32), found["centre"].astype(np.float32))
 
     @cached_property
     def axes(self) -> Axes | None:

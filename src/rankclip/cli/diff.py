@@ -1,0 +1,99 @@
+"""`rankclip diff`: what differs between two photos, which of two is more so, and what sets two folders apart."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import typer
+
+from rankclip import registry
+from rankclip.cli import console
+from rankclip.cli.options import DECODING, ENGINE, HEAD, STORE, TALK, Shared, finish, shared
+from rankclip.errors import InputError
+
+EXIT = {"unclear": 0, "A": 10, "B": 11}
+
+
+def register(app: typer.Typer) -> None:
+    app.command("diff", help="say what differs between two photos or two folders, or which of two is more so")(diff)
+
+
+@shared(HEAD, ENGINE, STORE, DECODING, TALK)
+def diff(
+    given: Shared,
+    paths: Annotated[list[str] | None, typer.Argument(metavar="A B", help="two photos, or two folders", show_default=False)] = None,
+    *,
+    ask: Annotated[str, typer.Option("--ask", metavar="TEXT", help='a question with two answers, for example "which is older?"')] = "",
+    exit_code: Annotated[bool, typer.Option("--exit-code", help="answer --ask by exit code, too: 10 for A, 11 for B, 0 for unclear")] = False,
+    pairs: Annotated[str | None, typer.Option("--pairs", metavar="FILE", help="compare many pairs: JSONL with a, b and ask, - for stdin")] = None,
+    attributes: Annotated[str, typer.Option("--attributes", metavar="FILE", help="further opposites to compare by, two a line with a tab between")] = "",
+    top: Annotated[int, typer.Option("--top", "-n", metavar="N", help="differences told at most")] = 5,
+    json_: Annotated[bool, typer.Option("--json", help="JSON instead of text, schema rankclip.diff/1")] = False,
+    html: Annotated[str | None, typer.Option("--html", metavar="FILE", help="also write a page with the photos side by side")] = None,
+    output: Annotated[str | None, typer.Option("--output", "-o", metavar="FILE", help="write the result to FILE")] = None,
+) -> None:
+    first, second = two(paths or [], pairs)
+    if exit_code and not ask:
+        raise InputError("--exit-code needs a question: --ask", hint='for example: --ask "which is older?"')
+    formats = registry.load("rankclip.formats.differences")
+    with console.Stop() as stop:
+        collection = given.collection([first, second] if pairs is None else [], stop)
+        if pairs is not None:
+            with console.results(output) as out:
+                for one in collection.diff_pairs(asked_pairs(pairs, ask), attributes=attributes, top=top):
+                    formats.write_json(one, out)
+                    out.flush()
+            return
+        if os.path.isdir(first):
+            found = collection.diff_folders(first, second, attributes=attributes, top=top)
+        else:
+            found = collection.diff(first, second, ask=ask, attributes=attributes, top=top)
+        with console.results(output) as out:
+            (formats.write_json if json_ else formats.write_text)(found, out)
+        if html is not None:
+            with console.results(html) as out:
+                formats.write_html(found, out)
+        for note in found.notes:
+            console.say(f"rankclip: {note}")
+        finish(given, collection, collection.report, stop, always=False)
+    if exit_code:
+        raise typer.Exit(EXIT[found.answer])
+
+
+def two(paths: list[str], pairs: str | None) -> tuple[str, str]:
+    """Check the arguments: two photos or two folders, or none with --pairs."""
+    if pairs is not None:
+        if paths:
+            raise InputError("--pairs names the photos itself; give no others")
+        return "", ""
+    if len(paths) != 2:
+        raise InputError(f"two photos or two folders are needed, not {len(paths)}", hint="for example: rankclip diff a.jpg b.jpg")
+    for path in paths:
+        if not os.path.lexists(path):
+            raise InputError(f"{path}: no such photo or folder")
+    if os.path.isdir(paths[0]) != os.path.isdir(paths[1]):
+        raise InputError("a photo cannot be compared with a folder", hint="give two photos, or two folders")
+    return paths[0], paths[1]
+
+
+def asked_pairs(source: str, ask: str) -> Iterator[Any]:
+    """Read the lines of --pairs as they come. Raises InputError naming the line."""
+    differences = registry.load("rankclip.collection.differences")
+    name = "stdin" if source == "-" else source
+    try:
+        lines = sys.stdin.buffer if source == "-" else open(source, "rb")  # noqa: SIM115 (closed below)
+    except OSError as error:
+        raise InputError(f"{source}: {(error.strerror or str(error)).lower()}") from error
+    with lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+                yield differences.Pair(str(row["a"]), str(row["b"]), str(row.get("ask") or ask))
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise InputError(f'{name}, line {number}: needs a JSON object with "a" and "b"', hint='{"a": "x.jpg", "b": "y.jpg"}') from error

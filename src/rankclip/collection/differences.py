@@ -1,0 +1,380 @@
+"""`diff`: what tells two photos apart, which of two is more so, and what sets two folders apart."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rankclip import contrast
+from rankclip.collection import adapting, certain, composition
+from rankclip.collection.composition import Reference
+from rankclip.collection.galleries import Photos, Seen
+from rankclip.engines.base import text_states
+from rankclip.errors import InputError, NothingToDo
+from rankclip.instructions import Instruction, parse
+from rankclip.instructions.lexicon import user_pairs
+from rankclip.instructions.vocabulary import Contrast, digest, group_of, nouns, vocabulary
+from rankclip.instructions.vocabulary import contrast as contrast_of
+from rankclip.registry import HEADS, resolve
+from rankclip.store.store import Store, View
+from rankclip.types import PhotoFacts
+
+if TYPE_CHECKING:
+    from rankclip.collection.collection import Collection
+    from rankclip.heads.difference import DifferenceHead
+
+SHOWN = 5  # attributes of a pair
+NEAR_DUPLICATE = 0.97  # cosine
+FALSE_DISCOVERIES = 0.05  # share of what is told of two folders that may be chance
+EXAMPLES = 3  # photos shown for what sets a folder apart
+SENSIBLE = 0.1  # standard deviations: a smaller difference of two folders is not worth a line, however certain
+OWN = "own"
+ANYTHING = "a photo"  # the other end of what has no opposite: "a photo of a bicycle"
+
+
+@dataclass(frozen=True, slots=True)
+class DiffOptions:
+    """attributes: a file of the user's own pairs of opposites. top: attributes told at most. phrases: a file of texts that folders may differ in."""
+
+    attributes: str = ""
+    top: int = SHOWN
+    phrases: str = ""
+
+    def check(self) -> None:
+        if self.top < 1:
+            raise InputError(f"--top must be at least 1, got {self.top}")
+        if self.attributes and not os.path.isfile(self.attributes):
+            raise InputError(f"--attributes {self.attributes}: no such file", hint="lines of two opposites with a tab between: sharp<TAB>blurry")
+        if self.phrases and not os.path.isfile(self.phrases):
+            raise InputError(f"--phrases {self.phrases}: no such file", hint="one phrase a line: a birthday party")
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """One difference of two photos. z: in spreads of the library, positive where A is nearer the first end; more: "A" or "B"."""
+
+    name: str
+    group: str
+    text: str
+    more: str
+    z: float
+    value: float | None = None  # in the unit of the head that read it
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What tells photo a from photo b. answer: "A", "B" or "unclear" to what was asked; empty where nothing was asked and something differs."""
+
+    a: str
+    b: str
+    cosine: float = 0.0
+    near_duplicate: bool = False
+    facts: tuple[certain.Fact, ...] = ()
+    attributes: tuple[Attribute, ...] = ()
+    ask: str = ""
+    answer: str = ""
+    probability: float | None = None
+    method: str = ""
+    threshold: float = 0.0
+    notes: tuple[str, ...] = ()
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A line of `--pairs`."""
+
+    a: str
+    b: str
+    ask: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupTrait:
+    """What sets two folders apart. effect: difference of the means in standard deviations, positive where A has more; q: false discovery rate."""
+
+    name: str
+    group: str
+    text: str
+    more: str
+    effect: float
+    q: float
+    examples: tuple[str, ...]  # photos of the folder that has more
+
+
+@dataclass(frozen=True, slots=True)
+class FolderDifference:
+    """What sets two folders apart, strongest first. tested: how many traits were looked at."""
+
+    a: str
+    b: str
+    sizes: tuple[int, int]
+    tested: int
+    traits: tuple[GroupTrait, ...]
+    notes: tuple[str, ...] = field(default=())
+
+
+class Comparer:
+    """Compares photos in one space: the vocabulary's axes, their spread in this library, heads, and the photos' features."""
+
+    def __init__(self, collection: Collection, store: Store, view: View, options: DiffOptions) -> None:
+        options.check()
+        self.collection, self.store, self.view, self.options = collection, store, view, options
+        self.embed = collection.text_embedder(store)
+        own = tuple(contrast_of(pair) for pair in user_pairs(Path(options.attributes))) if options.attributes else ()
+        self.contrasts: tuple[Contrast, ...] = (*vocabulary(), *own)
+        self.seen: dict[str, Reference] = {}
+
+    # ------------------------------------------------------------ axes
+
+    @cached_property
+    def head(self) -> DifferenceHead | None:
+        return find(self.collection)
+
+    def compare(self, texts: list[str]) -> np.ndarray:
+        """Read comparing sentences with the difference head, float32 [Q, D]."""
+        assert self.head is not None
+        return self.head.embedder(self.embed)(texts)
+
+    def axis(self, one: Contrast) -> np.ndarray:
+        """The axis of a contrast, by the head where validation prefers it for the group: float32 [D]."""
+        if self.head is not None and one.last != ANYTHING and self.head.prefers(one.group):
+            return contrast.compared_axis(one.first, one.last, self.compare)
+        return contrast.plain_axis(one.first, one.last, self.embed)
+
+    @cached_property
+    def axes(self) -> np.ndarray:
+        """All axes, float32 [V, D]; those of the shipped vocabulary come from the head's file, so that no text tower runs."""
+        stored = self._stored
+        if stored is not None:
+            return np.concatenate([stored.vectors, *(self.axis(one)[None] for one in self.contrasts[len(stored.vectors) :])])
+        self.embed([text for one in self.contrasts for text in (one.first, one.last)])  # all at once
+        return np.stack([self.axis(one) for one in self.contrasts])
+
+    @cached_property
+    def _stored(self) -> Any:
+        head = self.head
+        return head.axes if head is not None and head.axes is not None and head.config.vocabulary == digest(vocabulary()) else None
+
+    @cached_property
+    def library(self) -> np.ndarray:
+        """Some photos of the store, float32 [at most SAMPLE, D], the same ones every time."""
+        rows = np.random.default_rng(0).permutation(self.view.rows)[: contrast.SAMPLE]
+        photos = self.view.master[np.sort(rows)].astype(np.float32) if len(rows) else np.empty((0, self.view.space.width), np.float32)
+        return photos / np.maximum(np.linalg.norm(photos, axis=1, keepdims=True), 1e-12)
+
+    @cached_property
+    def spread(self) -> np.ndarray:
+        """Spread of each axis: this library's where it is large enough, else the head's; float32 [V]."""
+        if len(self.library) >= contrast.LEAST:
+            return contrast.spreads(self.library, self.axes)
+        if self._stored is not None:
+            known = self._stored.spread
+            return np.concatenate([known, np.full(len(self.axes) - len(known), float(np.median(known)), np.float32)])
+        return np.full(len(self.axes), float(np.sqrt(2.0 / self.view.space.width)), np.float32)  # of unit vectors at random
+
+    @cached_property
+    def threshold(self) -> float:
+        """The |z| that similar photos reach by chance."""
+        found = contrast.threshold(self.library, self.axes, self.spread) if len(self.library) >= contrast.LEAST else None
+        if found is None:
+            found = self.head.config.threshold if self.head is not None else 2.5
+        return max(contrast.CLEAR, found)
+
+    @cached_property
+    def gaps(self) -> Any:
+        rows = np.random.default_rng(0).permutation(self.view.rows)[:400]
+        known = self.store.catalogue.facts(self.view.contents[np.sort(rows)].tolist()) if len(rows) else {}
+        return certain.gaps(list(known.values()), contrast.LEAST)
+
+    # ------------------------------------------------------------ two photos
+
+    def photo(self, path: str) -> Reference:
+        """Read a photo's features, from the store where they are there. Raises InputError."""
+        if path not in self.seen:
+            if os.path.isdir(path):
+                raise InputError(f"{path}: a folder, where a photo is needed", hint="two folders are compared as wholes: rankclip diff FOLDER_A FOLDER_B")
+            if not os.path.lexists(path):
+                raise InputError(f"{path}: no such photo")
+            self.seen[path] = composition.read_reference(self.collection, self.store, self.view, path, 1.0)
+        return self.seen[path]
+
+    def difference(self, first: str, second: str, ask: str = "") -> Difference:
+        """Compare two photos. Raises InputError for a photo that cannot be read, or a question without two ends."""
+        question = asked(ask) if ask else None
+        a, b = self.photo(first), self.photo(second)
+        same = os.path.realpath(first) == os.path.realpath(second) or (a.content >= 0 and a.content == b.content)
+        cosine = float(a.embedding @ b.embedding)
+        if same:
+            return Difference(first, second, cosine, True, ask=ask, answer="unclear", probability=0.5 if ask else None, notes=("both are the same photo",))
+        attributes = self.attributes(a, b)
+        found = certain.facts(a.facts, b.facts, self.gaps)
+        answer, probability, method = self.answer(question, a, b) if question is not None else ("" if attributes else "unclear", None, "")
+        return Difference(first, second, cosine, cosine > NEAR_DUPLICATE, tuple(found), tuple(attributes), ask, answer, probability, method, self.threshold)
+
+    def attributes(self, a: Reference, b: Reference) -> list[Attribute]:
+        """What differs clearly, strongest first: values read by trained heads, then the vocabulary."""
+        z = contrast.z_scores(a.embedding, b.embedding, self.axes, self.spread)  # [V]
+        groups = [f"{OWN}:{one.name}" if one.group == OWN else one.group for one in self.contrasts]
+        valued = adapter_values(self, a, b)
+        told = {one.name for one in valued}
+        places = [place for place in contrast.strongest(z, groups, self.threshold, self.options.top) if self.contrasts[place].name not in told]
+        return [*valued, *(attribute(self.contrasts[place], float(z[place])) for place in places)][: max(self.options.top, len(valued))]
+
+    def answer(self, question: Instruction, a: Reference, b: Reference) -> tuple[str, float, str]:
+        """Answer which photo is nearer the question's first end: A, B or unclear, with the probability that it is A."""
+        by_head = self.head is not None and self.head.prefers(group_of(question.attribute.removeprefix("-")))
+        if by_head:
+            axis = contrast.compared_axis(question.first, question.last, self.compare)
+        else:
+            axis = contrast.plain_axis(question.first, question.last, self.embed)
+        sample = self.library if len(self.library) >= contrast.LEAST else None
+        spread = contrast.spreads(sample, axis[None]) if sample is not None else np.array([np.sqrt(2.0 / len(axis))], np.float32)
+        z = float(contrast.z_scores(a.embedding, b.embedding, axis[None], spread)[0])
+        slope = 1.0 if self.head is None else self.head.config.slope if by_head else self.head.config.plain_slope
+        p = contrast.probability(z, slope)
+        return "unclear" if max(p, 1 - p) < contrast.UNSURE else "A" if p > 0.5 else "B", p, "difference" if by_head else "direction"
+
+    # ------------------------------------------------------------ two folders
+
+    def folders(self, names: tuple[str, str], galleries: tuple[Photos, Photos], more: Sequence[Contrast] = ()) -> FolderDifference:
+        """Find what sets two sets of photos apart."""
+        rows = [self.view.rows_of(gallery.contents) for gallery in galleries]
+        for name, found in zip(names, rows, strict=True):
+            if not (found >= 0).any():
+                raise NothingToDo(f"{name}: no photos found", hint="give two folders that hold photos")
+        self.contrasts = (*self.contrasts, *more)
+        sides = [self.view.master[found[found >= 0]].astype(np.float32) for found in rows]  # [N, D], [M, D]
+        result = contrast.apart(sides[0], sides[1], self.axes)
+        order = np.argsort(-np.abs(result.effect), kind="stable")
+        kept = [int(place) for place in order if result.q[place] <= FALSE_DISCOVERIES and abs(result.effect[place]) >= SENSIBLE]
+        traits: list[GroupTrait] = []
+        groups: set[str] = set()
+        for place in kept:
+            one = self.contrasts[place]
+            if one.group in groups or len(traits) == self.options.top:
+                continue
+            groups.add(one.group if one.group != OWN else one.name)
+            side = 0 if result.effect[place] > 0 else 1
+            examples = self._examples(galleries[side], rows[side], self.axes[place] * (1 if side == 0 else -1))
+            told = attribute(one, float(result.effect[place]))
+            traits.append(GroupTrait(one.name, one.group, told.text, told.more, told.z, float(result.q[place]), examples))
+        return FolderDifference(names[0], names[1], (len(sides[0]), len(sides[1])), len(self.contrasts), tuple(traits))
+
+    def _examples(self, gallery: Photos, rows: np.ndarray, axis: np.ndarray) -> tuple[str, ...]:
+        places = np.flatnonzero(rows >= 0)
+        scores = self.view.master[rows[places]].astype(np.float32) @ axis
+        best = places[np.argsort(-scores, kind="stable")[:EXAMPLES]]
+        return tuple(gallery.paths(best))
+
+
+def attribute(one: Contrast, z: float) -> Attribute:
+    """Say a difference with its sign."""
+    more = "A" if z > 0 else "B"
+    text = f"{more} {one.more}" if one.graded else f"A: {one.more if z > 0 else one.less}, B: {one.less if z > 0 else one.more}"
+    return Attribute(one.name, one.group, text, more, round(z, 3))
+
+
+def asked(text: str) -> Instruction:
+    """Read a question such as "which is older?". Raises InputError where it has not two ends."""
+    found = parse(text)
+    if not found.two_ended:
+        raise InputError(f"--ask {text!r} does not say what to compare by", hint='for example: --ask "which is older?", or "from dark to bright"')
+    return found
+
+
+def find(collection: Collection) -> DifferenceHead | None:
+    """Return the difference head for a collection's space, if one is installed."""
+    from rankclip.heads import packs
+
+    pack = packs.suited("difference", collection.backbone.space, collection.settings.head)
+    return None if pack is None else resolve(HEADS, "difference", what="kind of head")(pack)
+
+
+def adapter_values(comparer: Comparer, a: Reference, b: Reference) -> list[Attribute]:
+    """What trained adapters read from both photos, where the values differ by more than their 80 % intervals."""
+    adapter = adapting.find(comparer.view.space, comparer.collection.settings.head)
+    if adapter is None or a.features.tokens is None or b.features.tokens is None:
+        return []
+    tokens = np.concatenate([a.features.tokens, b.features.tokens])  # [2, P, W]
+    pooled = np.stack([a.embedding, b.embedding])  # [2, D]
+    facts = np.array([_pixels(a.facts), _pixels(b.facts)], np.float32)
+    found = []
+    for task in adapter.tasks:
+        if task.open or not task.knots:
+            continue
+        applies = adapter.applies(task, pooled, comparer.embed, task.instruction, comparer.collection.backbone.null)
+        if applies is not None and not applies.all():
+            continue
+        states, mask = text_states(comparer.collection.text_engine, [task.instruction])
+        scores = adapter.scores(lambda rows: tokens[rows], facts, pooled, states, mask)
+        values, intervals = task.values(scores), task.intervals(scores)
+        distance = float(values[0] - values[1])
+        if abs(distance) > float((intervals[:, 1] - intervals[:, 0]).max()) / 2:
+            found.append(_valued(task, distance))
+    return found
+
+
+def _valued(task: Any, distance: float) -> Attribute:
+    """ "A is older by about 12 years": the task's own words for more."""
+    question = parse(task.instruction)
+    name = question.attribute.removeprefix("-") or task.name
+    known = next((one for one in vocabulary() if one.name == name), None)
+    more = "A" if distance > 0 else "B"
+    text = f"{more} {known.more if known else f'has more {name}'} by about {abs(distance):.0f} {task.unit}".rstrip()
+    return Attribute(name, known.group if known else name, text, more, 0.0, round(distance, 2), task.unit)
+
+
+def _pixels(facts: PhotoFacts | None) -> tuple[float, ...]:
+    from dataclasses import astuple
+
+    from rankclip.collection.features import NO_FACTS
+
+    return astuple(facts.pixels if facts is not None and facts.pixels is not None else NO_FACTS)
+
+
+# ---------------------------------------------------------------- doors
+
+
+@contextmanager
+def opened(collection: Collection, options: DiffOptions) -> Iterator[Comparer]:
+    """Open the store for reading (an empty one is made where there is none) and give a comparer."""
+    with ExitStack() as stack:
+        if not Store.exists(collection.folder):
+            Store.open(collection.folder, write=True).close()
+        store = stack.enter_context(Store.open(collection.folder))
+        yield Comparer(collection, store, store.view(collection.backbone.space), options)
+
+
+def folders(collection: Collection, a: str, b: str, options: DiffOptions, *, scan: bool = True) -> FolderDifference:
+    """Compare two folders that do not overlap: the vocabulary, everyday nouns, and the user's own pairs and phrases are tested."""
+    one, other = (os.path.join(os.path.realpath(path), "") for path in (a, b))
+    if one.startswith(other) or other.startswith(one):
+        raise InputError(f"{a} and {b}: one folder holds the other", hint="give two folders that have no photo in common")
+    phrases = [line.strip() for line in Path(options.phrases).read_text(encoding="utf-8").splitlines() if line.strip()] if options.phrases else []
+    with collection.opened(scan=scan) as (store, view, gallery):
+        everything = np.arange(len(gallery.contents))
+        shown = gallery.paths(everything)
+        ours = [np.array([path.startswith(os.path.join(name, "")) for path in shown], bool) for name in (a, b)]
+        sides = [Seen(gallery.contents[mine], [path for path, here in zip(shown, mine, strict=True) if here]) for mine in ours]
+        more = [Contrast(noun, noun, f"a photo of {noun}", ANYTHING, f"shows more {noun}", f"shows more {noun}", True) for noun in nouns()]
+        more += [Contrast(text, text, text, ANYTHING, f"is more like {text!r}", f"is more like {text!r}", True) for text in phrases]
+        return Comparer(collection, store, view, options).folders((a, b), (sides[0], sides[1]), more)
+
+
+def pairs(collection: Collection, wanted: Iterable[Pair], options: DiffOptions) -> Iterator[Difference]:
+    """Compare many pairs, in order; a photo that cannot be read gives an `error`, and the stream goes on."""
+    with opened(collection, options) as comparer:
+        for one in wanted:
+            try:
+                yield comparer.difference(one.a, one.b, one.ask)
+            except InputError as error:
+                yield Difference(one.a, one.b, ask=one.ask, error=error.message)

@@ -1,0 +1,140 @@
+"""The two sides of a sentence that compares: what the first photo has, and what the second has.
+
+"The first photo shows more dogs, while the second shows fewer", "the shirt is red instead of blue", "no car, brighter": a text tower sees the
+same words whichever photo has them; this reading tells them apart, so that a linear map on embeddings can do the rest.
+
+    two sides    "The first ... X, while the second ... Y" · "X instead of Y" · "X rather than Y" · "X, not Y"
+    absence      "without X" · "no X": X belongs to the second photo
+    degree       "more X" · "fewer X" · a comparative of the lexicon ("an older man", "brighter"): its opposite belongs to the second photo
+    anything else belongs to the first photo
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+
+from rankclip.instructions.lexicon import Form, forms, spelled
+
+_PHOTO = r"(?:photo|image|picture|photograph|one|scene|flower|animal)"
+_BOTH = re.compile(rf"^(?:in )?the first(?: {_PHOTO})?,? (?P<a>.+?)[,;]? (?:while|whereas|but|and) (?:in )?the second(?: {_PHOTO})?,? (?P<b>.+?)\.?$", re.I)
+_VERB = re.compile(r"^(?:(?:there )?(?:is|are|was|were|shows?|has|have|contains?|depicts?|features?|looks?|appears?)\b(?: taken\b| a photo of\b)?\s*)+", re.I)
+_LEAD = re.compile(r"^(?:a |the )?(?:photo|image|picture)(?: that is| with| of| where)?\b\s*", re.I)
+_INSTEAD = re.compile(r"^(?P<a>.+?),? (?:instead of|rather than|and not|but not|not) (?P<b>.+)$", re.I)
+_IS = re.compile(r"^the (?P<head>[\w-]+(?: [\w-]+)?) (?:is|are) (?P<value>.+)$", re.I)
+_ABSENT = re.compile(r"^(?:without|no|not|no longer|lacks|missing|fewer|less)\s+(?P<rest>.+)$", re.I)
+_MORE = re.compile(r"^(?:more|many more|a larger number of)\s+(?P<rest>.+)$", re.I)
+_PARTS = re.compile(r",\s*|;\s*|\s+where\s+(?=the\b)|\s+and\s+(?=(?:no|with|without|more|fewer|is|are|was|shows?|has)\b)", re.I)
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """Phrases that hold for the first photo and phrases that hold for the second; either may be empty."""
+
+    first: tuple[str, ...]
+    second: tuple[str, ...]
+
+    def swapped(self) -> Sides:
+        return Sides(self.second, self.first)
+
+
+@cache
+def read(sentence: str) -> Sides:
+    """Split a comparing sentence into its two sides.
+
+    >>> read("The first photo shows more dogs, while the second shows fewer dogs.")
+    Sides(first=('many dogs', 'many dogs'), second=('few dogs', 'few dogs'))
+    >>> read("the shirt is red instead of blue, no car")
+    Sides(first=('red shirt',), second=('blue shirt', 'car'))
+    >>> read("brighter")
+    Sides(first=('bright',), second=('dark',))
+    """
+    text = " ".join(sentence.split()).rstrip(".")
+    both = _BOTH.match(text)
+    if both:
+        one, other = _clauses(both["a"]), _clauses(both["b"])
+        return Sides(one.first + other.second, one.second + other.first)
+    return _clauses(text)
+
+
+def _clauses(text: str) -> Sides:
+    """Read what one photo is said to have."""
+    first: list[str] = []
+    second: list[str] = []
+    parts = _PARTS.split(_joined_not(_LEAD.sub("", text)))
+    for part in filter(None, (one.strip() for one in parts)):
+        found = _clause(part)
+        first += found.first
+        second += found.second
+    return Sides(tuple(first), tuple(second))
+
+
+def _joined_not(text: str) -> str:
+    """Keep "indoors, not outdoors" in one part."""
+    return re.sub(r", (?=not )", " ", text)
+
+
+def _clause(part: str) -> Sides:
+    part = _VERB.sub("", part).strip()
+    if part.lower().startswith("with ") and len(part) > 5:
+        part = part[5:]
+    head = ""
+    stated = _IS.match(part) or re.match(r"^the (?P<head>[\w-]+) (?P<value>\w+ing\b.*)$", part, re.I)
+    if stated:
+        head, part = stated["head"], stated["value"]
+    swap = _INSTEAD.match(part)
+    if swap:
+        other = re.sub(r"\bone$", "", swap["b"]).strip()
+        if not head and other != swap["b"] and " " in swap["a"]:  # "a red shirt instead of a blue one"
+            head_noun = swap["a"].rsplit(" ", 1)[1]
+            return Sides((_bare(swap["a"]),), (f"{_bare(other)} {head_noun}",))
+        return Sides((_of(swap["a"], head),), (_of(other, head),))
+    if not head:
+        graded = _degree(part)
+        if graded is not None:
+            return graded
+        absent = _ABSENT.match(part)
+        if absent:
+            return Sides((), (_bare(absent["rest"]),))
+    return Sides((_of(part, head),), ())
+
+
+def _degree(part: str) -> Sides | None:
+    """Read "more dogs", "fewer dogs", "an older man", "more colourful"."""
+    words = part.split()
+    for size in (2, 1):
+        for start in range(len(words) - size + 1):
+            form = forms_of(" ".join(words[start : start + size]).lower())
+            if form is not None and form.degree == "comparative":
+                rest = [word for word in words[:start] + words[start + size :] if word.lower() not in ("a", "an", "the", "in")]
+                return Sides((" ".join([form.word, *rest]),), (" ".join([form.opposite, *rest]),))
+    more, fewer = _MORE.match(part), re.match(r"^(?:fewer|less)\s+(?P<rest>.+)$", part, re.I)
+    if more:
+        return Sides((f"many {more['rest']}",), (f"few {more['rest']}",))
+    return Sides((f"few {fewer['rest']}",), (f"many {fewer['rest']}",)) if fewer else None
+
+
+def forms_of(text: str) -> Form | None:
+    """Return the lexicon's form for one or two words; a comparative with "more" or "less" too."""
+    word = " ".join(spelled(one) for one in text.split())
+    found = forms().get(word)
+    if found is not None or " " not in word:
+        return found
+    degree, _, base = word.partition(" ")
+    plain = forms().get(base)
+    if degree not in ("more", "less") or plain is None or plain.degree != "base":
+        return None
+    return Form(plain.pair, plain.positive == (degree == "more"), "comparative")
+
+
+def _bare(text: str) -> str:
+    return re.sub(r"^(?:a|an|the|any)\s+", "", text.strip(), flags=re.I)
+
+
+def _of(value: str, head: str) -> str:
+    """ "red" of the "shirt": "red shirt"; "running" of the "dog": "dog running"."""
+    value = _bare(value)
+    if not head:
+        return value
+    return f"{head} {value}" if value.split()[0].endswith("ing") or " " in value else f"{value} {head}"
