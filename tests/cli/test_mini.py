@@ -1,0 +1,100 @@
+"""The bundled model on real photos: sample pictures of the packages that the demo uses, in the order a sentence asks for."""
+
+import json
+import sqlite3
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.conftest import Result, Run, rankclip_command, subprocess_environment
+
+from rankclip.backbones import specs
+from rankclip.photos import samples
+from rankclip.settings import DEFAULT_MODEL
+
+MODEL_BYTES = 40_000_000
+
+
+@pytest.fixture
+def pictures(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The demo's photos, and the bundled model instead of the toy."""
+    monkeypatch.setenv("RANKCLIP_MODEL", DEFAULT_MODEL)
+    monkeypatch.setenv("RANKCLIP_ENGINE", "auto")
+    monkeypatch.chdir(tmp_path)
+    samples.make_demo(tmp_path / "photos")
+    return tmp_path / "photos"
+
+
+def process(environment: dict[str, str], *words: str) -> Result:
+    found = subprocess.run(rankclip_command(*words), capture_output=True, env=environment, timeout=120)
+    return Result(found.returncode, found.stdout, found.stderr.decode())
+
+
+def test_the_card_says_what_the_files_hold() -> None:
+    mini = specs.find(DEFAULT_MODEL)
+    assert (mini.width, mini.context, mini.licence) == (384, 77, "CC BY-NC 4.0")
+    assert mini.patches <= 49 and mini.token_width <= 192 and mini.null[1] > 0
+    assert mini.folder is not None
+    assert sum(path.stat().st_size for path in mini.folder.iterdir()) <= MODEL_BYTES
+    assert {path.name for path in mini.folder.iterdir()} == {"card.json", "image.onnx", "text.onnx"}
+
+
+NAMED = [
+    ("a cat", "cat"),
+    ("a cup of coffee", "coffee"),
+    ("a rocket", "rocket"),
+    ("a motorcycle", "motorcycle"),
+    ("a flower", "flower"),
+    ("a page of text", "page"),
+]
+
+
+@pytest.mark.parametrize(("instruction", "right"), NAMED)
+def test_what_a_sentence_names_comes_first(run: Run, pictures: Path, instruction: str, right: str) -> None:
+    found = run("rank", "photos", instruction, "--top", "3", "--method", "similarity")
+    assert found.code == 0, found.err
+    assert right in Path(found.lines[0]).name, found.lines
+
+
+def test_turned_by_exif_or_upright_makes_no_difference(run: Run, pictures: Path) -> None:
+    hits = [json.loads(line) for line in run("rank", "photos", "a person", "--json", "--method", "similarity").lines]
+    cosines = {Path(hit["path"]).stem: hit["cosine"] for hit in hits}
+    turned = [name for name in cosines if name.endswith("_turned")]
+    assert turned
+    assert all(abs(cosines[name] - cosines[name.removesuffix("_turned")]) < 0.02 for name in turned)
+
+
+def test_an_embedding_does_not_depend_on_its_neighbours(run: Run, pictures: Path, tmp_path: Path) -> None:
+    def stored(folder: Path) -> dict[str, bytes]:
+        catalogue = sqlite3.connect(folder / "catalogue.sqlite3")
+        names = {content: name for name, content in catalogue.execute("SELECT name, content FROM file")}
+        catalogue.close()
+        space = next((folder / "spaces").iterdir())
+        rows, master = np.fromfile(space / "rows.i64", np.int64), np.fromfile(space / "pooled.f16", np.float16).reshape(-1, 384)
+        return {names[content]: row.tobytes() for content, row in zip(rows.tolist(), master, strict=True)}
+
+    assert run("embed", "photos", "--store", "one").code == 0
+    few = sorted(pictures.iterdir())[3:8]
+    assert run("embed", *map(str, few), "--store", "two").code == 0
+    all_of_them, some = stored(tmp_path / "one"), stored(tmp_path / "two")
+    assert len(some) == 5 and all(all_of_them[name] == row for name, row in some.items()), "bit-equal in every batch"
+
+
+def test_it_works_where_torch_is_broken(run: Run, pictures: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "broken"
+    for name in ("torch", "torchvision", "open_clip"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "__init__.py").write_text(f"raise ImportError('{name} is broken here', name='{name}')\n")
+    environment = subprocess_environment()
+    environment["PYTHONPATH"] = f"{folder}:{environment['PYTHONPATH']}"
+    assert process(environment, "embed", "photos").code == 0
+    found = process(environment, "rank", "photos", "a cat", "--top", "1")
+    assert found.code == 0 and "cat" in found.text, found.err
+    needs = process(environment, "finetune", "adapter", "--data", "labels.csv", "--instruction", "sort by age")
+    assert needs.code == 6 and "python -m pip install torch open_clip_torch" in needs.err
+
+
+def test_model_info(run: Run, pictures: Path) -> None:
+    lines = dict(line.split(maxsplit=1) for line in run("models", "info").lines if not line.startswith("patch"))
+    assert lines["name"] == DEFAULT_MODEL and lines["embedding"] == "384" and len(lines["space"]) == 16
