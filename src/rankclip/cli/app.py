@@ -27,6 +27,7 @@ from rankclip.cli import (
     evaluate_difference,
     evaluate_ranking,
     finetune_adapter,
+    finetune_composer,
     finetune_difference,
     models,
     rank,
@@ -73,7 +74,7 @@ app = typer.Typer(
 )  # fmt: skip
 # groups of commands: a new `finetune NAME` or `evaluate NAME` is one file and one entry here
 GROUPS: dict[str, tuple[str, tuple[Any, ...]]] = {
-    "finetune": ("train a head on your own labels", (finetune_adapter, finetune_difference)),
+    "finetune": ("train a head on your own labels", (finetune_adapter, finetune_composer, finetune_difference)),
     "evaluate": ("measure on benchmarks and labels", (evaluate_composition, evaluate_difference, evaluate_ranking)),
 }
 TABLE = (embed, rank, diff, compose_search, classify, store, models, config, doctor, demo)

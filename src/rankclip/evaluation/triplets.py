@@ -4,7 +4,8 @@
     {"reference": "dog.jpg", "instruction": "the same but in snow", "caption": "a dog in the snow"}
 
 `target` is a photo or a list of equally right ones, `caption` says in words what the target shows; one of the two must be there.
-`original` says what the reference shows. Paths are relative to the file's folder, or to the one that is named.
+`original` says what the reference shows, `split` (train, val) which part a line belongs to. Paths are relative to the file's folder, or to
+the one that is named.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ class Triplet:
     targets: tuple[str, ...] = ()
     caption: str = ""
     original: str = ""
+    split: str = ""  # train | val; empty: by a hash of the reference's name
 
 
 def read(path: Path) -> list[Triplet]:
@@ -63,4 +65,4 @@ def parsed(line: str, place: str) -> Triplet:
         raise InputError(f"{place}: 'target' must be a path or a list of paths")
     if not targets and not texts["caption"]:
         raise InputError(f"{place}: neither 'target' nor 'caption': nothing says what is right")
-    return Triplet(texts["reference"], texts["instruction"], tuple(targets), texts["caption"], texts["original"])
+    return Triplet(texts["reference"], texts["instruction"], tuple(targets), texts["caption"], texts["original"], str(row.get("split", "")))

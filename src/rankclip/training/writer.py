@@ -47,8 +47,12 @@ class Endpoint:
     wait: float = WAIT
 
     def ask(self, first: str, second: str) -> Answer:
-        """Ask for one sentence, trying again where the endpoint is busy. Raises NetworkError."""
-        body = {"model": self.model, "temperature": 0, "max_tokens": 160, "messages": [{"role": "user", "content": ASK.format(first=first, second=second)}]}
+        """Ask for one sentence about two captions. Raises NetworkError."""
+        return self.complete(ASK.format(first=first, second=second))
+
+    def complete(self, prompt: str) -> Answer:
+        """Ask anything, trying again where the endpoint is busy. Raises NetworkError."""
+        body = {"model": self.model, "temperature": 0, "max_tokens": 160, "messages": [{"role": "user", "content": prompt}]}
         reason = ""
         for attempt in range(TRIES):
             if attempt:

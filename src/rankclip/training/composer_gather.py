@@ -1,0 +1,173 @@
+"""From triplet or caption files to what the composer's recipe learns from: features out of the store, texts, a split by photo."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from rankclip.collection import Collection, features
+from rankclip.engines.base import text_states
+from rankclip.errors import InputError
+from rankclip.evaluation.triplets import Triplet
+from rankclip.training.composer import DESCRIBE, NEUTRAL
+from rankclip.training.composer_data import Data, Photos, Texts, Triplets
+from rankclip.training.generator import PairOptions, describe, generate
+
+VALIDATION = 0.15  # of the photos
+PAIRS = 8  # pairs looked at a photo, when instructions are made from captions
+TEXTS_AT_ONCE = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Captioned:
+    """A photo with captions, for stage 1 and for the rule-based writer."""
+
+    path: str
+    captions: tuple[str, ...]
+    split: str = ""
+
+
+def read_captions(path: Path) -> list[Captioned]:
+    """Read JSONL with `path` and `captions` (or `caption`). Raises InputError naming file and line."""
+    found = []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            captions = [row["caption"]] if "caption" in row else row["captions"]
+            if not captions or not all(isinstance(one, str) and one.strip() for one in captions):
+                raise ValueError("no caption")
+            found.append(Captioned(str(row["path"]), tuple(captions), str(row.get("split", ""))))
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path}, line {number}: expected path and captions ({error})", hint='{"path": "a.jpg", "captions": ["a dog"]}') from error
+    if not found:
+        raise InputError(f"{path}: no captions in it")
+    return found
+
+
+def triplets_from_captions(photos: Sequence[Captioned], *, seed: int = 0) -> list[Triplet]:
+    """Write instructions by rule from what the captions of two photos say; each part of the split on its own.
+
+    The instruction says what the target has and the reference has not ("a photo with more dogs and no car").
+    """
+    found = []
+    for split in ("train", "val"):
+        some = [photo for photo in photos if split_of(photo.path, photo.split) == split]
+        described = [describe(photo.path, photo.captions) for photo in some]
+        options = PairOptions(count=PAIRS * len(some), each=1, seed=seed, families=("instruction",), verified=False)
+        for told in generate(described, options):
+            target, reference = some[told.a], some[told.b]
+            if told.sentence.facts:
+                found.append(Triplet(reference.path, told.sentence.text, (target.path,), target.captions[0], reference.captions[0], split))
+    return found
+
+
+def split_of(path: str, given: str) -> str:
+    """The part a photo belongs to: what the file says, else by a hash of its name, so that it never changes."""
+    if given:
+        return "val" if given.startswith(("val", "test", "dev")) else "train"
+    digest = hashlib.blake2b(os.path.basename(path).encode("utf-8", "surrogateescape"), digest_size=4).digest()
+    return "val" if int.from_bytes(digest) < VALIDATION * 2**32 else "train"
+
+
+# ---------------------------------------------------------------- tables
+
+
+def gather(rows: Sequence[Triplet], captioned: Sequence[Captioned], collection: Collection, root: Path) -> tuple[Data, list[str]]:
+    """Embed what the store lacks, then read features and texts; returns the data and what was left out, in words.
+
+    rows: triplets, paths below `root`. captioned: photos with captions for stage 1, may be empty. collection: opened on those paths.
+    Raises InputError when no photo of the triplets can be read.
+    """
+    with collection.opened() as (store, view, gallery):
+        shown = [os.path.abspath(path) for path in gallery.paths(np.arange(len(gallery.contents)))]
+        content = {path: number for path, number in zip(shown, gallery.contents.tolist(), strict=True) if view.rows_of(np.array([number]))[0] >= 0}
+        names = dict.fromkeys(name for row in rows for name in (row.reference, *row.targets))
+        names |= dict.fromkeys(photo.path for photo in captioned)
+        there = [name for name in names if os.path.abspath(root / name) in content]
+        table = features.read(store, view, np.array([content[os.path.abspath(root / name)] for name in there], np.int64))
+        tokens = table.tokens(np.arange(len(table))).astype(np.float16) if view.token_rows and (table.token_rows >= 0).all() else None
+        row_of = {name: i for i, name in enumerate(there)}
+        usable = [row for row in rows if row.reference in row_of and (any(name in row_of for name in row.targets) or (row.caption and not row.targets))]
+        if not usable:
+            raise InputError(f"none of the photos of {len(rows):,} triplets is below {root}", hint="name their folder with --images")
+        data = tables(usable, [one for one in captioned if one.path in row_of], row_of, Photos(table.pooled, tokens), collection)
+    left = [f"{len(rows) - len(usable):,} triplets left out: their photos are missing or cannot be read"] if len(usable) < len(rows) else []
+    if tokens is None and view.space.patches:
+        left.append("some photos have no patch tokens in the store, so none are read; embed with --tokens to use them")
+    return data, left
+
+
+def tables(rows: Sequence[Triplet], captioned: Sequence[Captioned], row_of: dict[str, int], photos: Photos, collection: Collection) -> Data:
+    """Put texts and triplets into tables."""
+    wordings = list(dict.fromkeys([*(row.instruction for row in rows), *DESCRIBE, *NEUTRAL]))
+    shows = dict.fromkeys(text for row in rows for text in (row.caption, row.original) if text)
+    captions = list(shows | dict.fromkeys(one.captions[0] for one in captioned))
+    caption_of = {text: i for i, text in enumerate(captions)}
+    wording_of = {text: i for i, text in enumerate(wordings)}
+    splits = [split_of(row.reference, row.split) for row in rows]
+    train, val = ([row for row, part in zip(rows, splits, strict=True) if part == wanted] for wanted in ("train", "val"))
+    width = photos.pooled.shape[1]
+    described = [(row_of[one.path], caption_of[one.captions[0]]) for one in captioned if split_of(one.path, one.split) == "train"]
+    described += [pair for row in train for pair in pairs_of(row, row_of, caption_of)]
+    search = in_use(val, row_of) if all(row.split for row in rows) else np.arange(len(photos.pooled))
+    return Data(
+        photos, text_table(wordings, collection), collection.embed_texts(captions) if captions else np.zeros((1, width), np.float32),
+        as_rows(train, row_of, wording_of, caption_of), as_rows(val, row_of, wording_of, caption_of), search, in_use(train, row_of),
+        np.array(list(dict.fromkeys(described)), np.int64).reshape(-1, 2), collection.embed_texts, wording_of,
+    )  # fmt: skip
+
+
+def pairs_of(row: Triplet, row_of: dict[str, int], caption_of: dict[str, int]) -> list[tuple[int, int]]:
+    """What a triplet says about its photos: (photo, caption) for the reference and the first target."""
+    found = [(row_of[row.reference], caption_of[row.original])] if row.original else []
+    return found + ([(row_of[row.targets[0]], caption_of[row.caption])] if row.caption and row.targets and row.targets[0] in row_of else [])
+
+
+def in_use(rows: Sequence[Triplet], row_of: dict[str, int]) -> np.ndarray:
+    """The photos that some triplets name, int64 [G], sorted."""
+    return np.array(sorted({row_of[name] for row in rows for name in (row.reference, *row.targets) if name in row_of}), np.int64)
+
+
+def as_rows(rows: Sequence[Triplet], row_of: dict[str, int], wording_of: dict[str, int], caption_of: dict[str, int]) -> Triplets:
+    """Triplets as numbers into the tables."""
+    right = tuple(tuple(row_of[name] for name in row.targets if name in row_of and name != row.reference) for row in rows)
+    labels: dict[object, int] = {}
+    label = [labels.setdefault(frozenset(some) if some else (row.caption,), len(labels)) for row, some in zip(rows, right, strict=True)]
+
+    def column(values: list[int]) -> np.ndarray:
+        return np.array(values, np.int64)
+
+    return Triplets(
+        reference=column([row_of[row.reference] for row in rows]),
+        instruction=column([wording_of[row.instruction] for row in rows]),
+        target=column([some[0] if some else -1 for some in right]),
+        caption=column([caption_of.get(row.caption, -1) for row in rows]),
+        original=column([caption_of.get(row.original, -1) for row in rows]),
+        label=column(label),
+        right=right,
+    )
+
+
+def text_table(texts: Sequence[str], collection: Collection) -> Texts:
+    """Embed instructions, with the states of their tokens."""
+    states, real = [], []
+    for start in range(0, len(texts), TEXTS_AT_ONCE):
+        some, mask = text_states(collection.text_engine, list(texts[start : start + TEXTS_AT_ONCE]))
+        states.append(some.astype(np.float16))
+        real.append(mask)
+    longest = max(part.shape[1] for part in real)
+    padded = [np.pad(part, ((0, 0), (0, longest - part.shape[1]), (0, 0))) for part in states]
+    return Texts(tuple(texts), collection.embed_texts(list(texts)), np.concatenate(padded),
+                 np.concatenate([np.pad(part, ((0, 0), (0, longest - part.shape[1]))) for part in real]))  # fmt: skip
