@@ -39,6 +39,7 @@ FORMATS = {
 METHODS = {
     "similarity": "rankclip.scoring:similarity_query",
     "direction": "rankclip.scoring:direction_query",
+    "difference": "rankclip.contrast:difference_query",
     "adapter": "rankclip.collection.adapting:rank",
 }
 

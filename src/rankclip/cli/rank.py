@@ -30,13 +30,16 @@ def rank(
     method: Annotated[str, typer.Option("--method", metavar="NAME", help=", ".join(METHODS), autocompletion=among(METHODS))] = "auto",
     plus: Annotated[list[str] | None, typer.Option("--plus", metavar="[W:]WHAT", help="add a text or photo, with a weight")] = None,
     minus: Annotated[list[str] | None, typer.Option("--minus", metavar="[W:]WHAT", help="subtract a text or photo")] = None,
+    low: Annotated[str, typer.Option("--low", metavar="PHOTO", help="a photo that should come late; with --high it turns the order")] = "",
+    high: Annotated[str, typer.Option("--high", metavar="PHOTO", help="a photo that should come early")] = "",
     instructions: Annotated[str | None, typer.Option("--instructions", metavar="FILE", help="many instructions, one a line, - for stdin; writes JSONL")] = None,
 ) -> None:
     chosen = format_of(given, many=instructions is not None)
     paths, texts = split_words(words or [], given, instructions)
     with console.Stop() as stop:
         collection = given.collection(paths, stop)
-        rankings = collection.rank_all(texts, method=method, plus=plus or (), minus=minus or (), details=chosen != "paths" or given.html is not None,
+        details = chosen != "paths" or given.html is not None
+        rankings = collection.rank_all(texts, method=method, plus=plus or (), minus=minus or (), low=low, high=high, details=details,
                                        **filters(given, chosen))  # fmt: skip
         stop.check(collection.report, collection.report.due)
         deliver(rankings, chosen, given)

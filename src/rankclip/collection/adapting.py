@@ -53,7 +53,7 @@ def choose(adapter: Adapter | None, instruction: Instruction, embed: scoring.Emb
     Raises ModelError when `--method adapter` is asked for and no adapter, or none of its tasks, fits.
     """
     asked = options.method == METHOD
-    if not asked and (options.method != "auto" or options.plus or options.minus):
+    if not asked and (options.method != "auto" or options.plus or options.minus or options.low):
         return None
     match = adapter.match(instruction, embed) if adapter is not None else None
     if asked and match is None:

@@ -9,6 +9,7 @@ from datetime import datetime
 
 import numpy as np
 
+from rankclip.contrast import quantile
 from rankclip.types import PhotoFacts
 
 # how far apart two photos must be before it is told, where a library is too small to say: the distance of the 30th and 70th percentile over
@@ -38,7 +39,7 @@ def gaps(library: Sequence[PhotoFacts], least: int) -> Mapping[str, float]:
     if len(rows) < least:
         return GAPS
     values = {name: np.array([row[name] for row in rows]) for name in GAPS}
-    return {name: float(np.percentile(column, 70) - np.percentile(column, 30)) for name, column in values.items()}
+    return {name: quantile(column, 0.7) - quantile(column, 0.3) for name, column in values.items()}
 
 
 def facts(a: PhotoFacts | None, b: PhotoFacts | None, distances: Mapping[str, float]) -> list[Fact]:

@@ -134,6 +134,7 @@ class Collection:
         chosen.check()
         parsed = [parse(text) for text in instructions]
         adapter = adapting.find(self.backbone.space, self.settings.head)
+        head = differences.find(self)
         self._check_roots(scan=scan)
         with ExitStack() as stack:
             store, gallery = self._gallery(stack, scan=scan)
@@ -149,8 +150,8 @@ class Collection:
                 if adapter is not None and match is not None:
                     results.append(adapting.rank(adapter, match, instruction, parts, chosen, self.not_yet))
                     continue
-                choice = ranking.choose(instruction, chosen.method)
-                query = ranking.make_query(choice, instruction, embed, terms)
+                choice = ranking.choose(instruction, chosen.method, head)
+                query = ranking.make_query(choice, instruction, embed, terms, head)
                 ranked = ranking.rank_gallery(store, view, gallery, query, chosen, self.not_yet)
                 results.append(ranking.build(instruction, choice, query, view, gallery, ranked, details=chosen.details))
         return results
@@ -253,6 +254,10 @@ class Collection:
                 weight, text = weighted(name)
                 vector = self._photo_embedding(store, view, text) if os.path.isfile(text) else scoring.phrase_embedding(text, self.text_embedder(store))
                 terms.append((sign * weight, vector, text))
+        for sign, name in ((1.0, options.high), (-1.0, options.low)) if options.low else ():  # w' = unit(w + x_high - x_low)
+            if not os.path.isfile(name):
+                raise InputError(f"{name}: no such photo", hint="--low and --high each name one photo")
+            terms.append((sign, self._photo_embedding(store, view, name), name))
         return terms
 
     def _photo_embedding(self, store: Store, view: View, path: str) -> np.ndarray:

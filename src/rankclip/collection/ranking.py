@@ -5,18 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rankclip import scoring
 from rankclip.collection.galleries import Photos
-from rankclip.errors import InputError
+from rankclip.errors import InputError, ModelError
 from rankclip.instructions import PLAIN, Instruction
+from rankclip.instructions.vocabulary import group_of
 from rankclip.registry import METHODS, check_name, resolve
 from rankclip.scoring import Order, Query
 from rankclip.store.store import Store, View
 from rankclip.types import Explanation, Ranking
+
+if TYPE_CHECKING:
+    from rankclip.heads.difference import DifferenceHead
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,8 @@ class RankOptions:
     details: bool = True  # cosines, too; plain paths do without them
     plus: Sequence[str] = ()
     minus: Sequence[str] = ()
+    low: str = ""  # a photo that should come late, and one that should come early: they turn the axis
+    high: str = ""
 
     def check(self) -> None:
         if self.method != "auto":
@@ -39,6 +45,8 @@ class RankOptions:
         for name, value in (("--top", self.top), ("--bottom", self.bottom)):
             if value is not None and value < 1:
                 raise InputError(f"{name} must be at least 1, got {value}")
+        if bool(self.low) != bool(self.high):
+            raise InputError("--low and --high go together", hint="one photo that shows little of it, and one that shows much")
         if self.min_percentile is not None and not 0 <= self.min_percentile <= 100:
             raise InputError(f"--min-percentile must be from 0 to 100, got {self.min_percentile:g}")
         if self.bottom is not None and not (self.top is self.min_percentile is self.min_score is None):
@@ -53,25 +61,31 @@ class Choice:
     rule: str
 
 
-def choose(instruction: Instruction, method: str) -> Choice:
-    """Resolve `auto`: two ends or a comparative -> direction, anything else -> similarity.
+def choose(instruction: Instruction, method: str, head: DifferenceHead | None = None) -> Choice:
+    """Resolve `auto`: two ends or a comparative -> the difference head where validation prefers it, else direction; anything else -> similarity.
 
-    Raises InputError when `direction` is asked for and the instruction has one end only.
+    Raises InputError when a method that compares is asked for and the instruction has one end only, ModelError when its head is missing.
     """
-    if method == "direction" and not instruction.two_ended:
+    if method == "difference" and head is None:
+        raise ModelError("--method difference needs a difference head for this model", hint="train one: rankclip finetune difference --captions FILE")
+    if method in ("direction", "difference") and not instruction.two_ended:
         raise InputError(
-            f"method direction needs two ends, and {instruction.text!r} names one", hint='for example "from dark to bright", or --method similarity'
+            f"method {method} needs two ends, and {instruction.text!r} names one", hint='for example "from dark to bright", or --method similarity'
         )
     if method != "auto":
         return Choice(method, f"--method {method}")
+    if instruction.two_ended and head is not None and head.prefers(group_of(instruction.attribute.removeprefix("-"))):
+        return Choice("difference", f"the instruction has two ends ({instruction.rule}), and head {head.pack.name} reads them better")
     if instruction.two_ended:
         return Choice("direction", f"the instruction has two ends ({instruction.rule})")
     return Choice("similarity", "no second end was named" if instruction.rule != PLAIN else "taken as a plain sentence")
 
 
-def make_query(choice: Choice, instruction: Instruction, embed: scoring.Embed, terms: Sequence[tuple[float, np.ndarray, str]]) -> Query:
+def make_query(
+    choice: Choice, instruction: Instruction, embed: scoring.Embed, terms: Sequence[tuple[float, np.ndarray, str]], head: DifferenceHead | None = None
+) -> Query:
     make: Callable[..., Any] = resolve(METHODS, choice.method, what="method")
-    query: Query = make(instruction, embed)
+    query: Query = make(instruction, embed) if head is None or choice.method != "difference" else make(instruction, embed, head.embedder(embed), head.key)
     return scoring.shifted(query, terms)
 
 

@@ -63,11 +63,17 @@ def _clauses(text: str) -> Sides:
     first: list[str] = []
     second: list[str] = []
     parts = _PARTS.split(_joined_not(_LEAD.sub("", text)))
-    for part in filter(None, (one.strip() for one in parts)):
+    for part in filter(None, (piece.strip() for one in parts for piece in _graded_pieces(one))):
         found = _clause(part)
         first += found.first
         second += found.second
     return Sides(tuple(first), tuple(second))
+
+
+def _graded_pieces(part: str) -> list[str]:
+    """Split "sharper and brighter", but not "black and white"."""
+    pieces = re.split(r"\s+and\s+", part)
+    return pieces if len(pieces) > 1 and all(_degree(_VERB.sub("", piece)) is not None for piece in pieces) else [part]
 
 
 def _joined_not(text: str) -> str:

@@ -111,7 +111,9 @@ def _instruction(facts: Sequence[Fact]) -> str:
         text += f" that is {' and '.join(looks)}"
     if things:
         text += f" with {' and '.join(things)}"
-    return " ".join([text, *rest])
+    for one in rest:  # "a photo indoors, not outdoors", "a photo that is darker, indoors, not outdoors"
+        text += f" {one}" if text == "a photo" or one.startswith("where ") else f", {one}"
+    return text
 
 
 def _thing(fact: Fact) -> str:
