@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tests.cli.test_contact_sheet import opened
 from tests.conftest import Run, noise_photo, rankclip_command, square, subprocess_environment
 
 
@@ -144,6 +145,15 @@ def test_the_page_shows_both_photos(run: Run, squares: Path, tmp_path: Path) -> 
     text = (tmp_path / "page.html").read_text()
     assert text.count("<img alt=") == 2 and "data:image/jpeg;base64," in text and "http" not in text.replace("https://", "http")
     assert "overall similarity" in text and "<b>A</b> photos/red.png" in text
+
+
+def test_the_page_in_a_browser(run: Run, squares: Path, tmp_path: Path) -> None:
+    odd = square(squares / '<b>odd & "quoted".png', (200, 60, 60))
+    assert run("diff", odd, "photos/blue.png", "--html", "page.html").code == 0
+    page = opened(tmp_path / "page.html")
+    assert page["heading"] == "What differs" and page["widths"] == [48, 48] and len(page["captions"]) == 2
+    assert '<b>odd & "quoted".png' in page["captions"][0] and page["items"] >= 2
+    assert page["asked"] == [f"file://{tmp_path}/page.html"] and page["problems"] == []
 
 
 def test_classify(run: Run, squares: Path, tmp_path: Path) -> None:
