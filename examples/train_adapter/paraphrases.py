@@ -169,7 +169,7 @@ def others(antonyms: Path, captions: list[str], labels: list[str]) -> Iterator[E
         yield from (Example(text, "") for text in (name, f"{name} first", f"photos of {name}", f"{name} last"))
 
 
-def examples(captions: list[str], labels: list[str], *, most: int = 16_000, seed: int = 0) -> list[Example]:
+def examples(captions: list[str], labels: list[str], *, most: int = 8_000, seed: int = 0) -> list[Example]:
     """All of it, thinned to at most `most` of each kind, in a fixed order."""
     antonyms = Path(str(resources.files("rankclip.instructions").joinpath("antonyms.tsv")))
     rng = np.random.default_rng(seed)

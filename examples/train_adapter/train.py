@@ -28,7 +28,9 @@ from rankclip.heads.adapter import GRAPH, MATCHER, Task
 from rankclip.heads.packs import HeadCard
 from rankclip.settings import Settings
 from rankclip.training import adapter, labelled, matcher, runs
-from rankclip.training.adapter import CAL, TRAIN, VAL, Config, Data, TaskData
+from rankclip.training.adapter import Config
+from rankclip.training.baselines import ridge_axis
+from rankclip.training.tasks import CAL, TRAIN, VAL, Data, TaskData, content_groups, make_task, split_by_group
 
 STAGES = ("photos", "embed", "folds", "ablate", "train", "matcher", "pack")
 TEST = 3  # a split of its own in cross-validation
@@ -162,8 +164,8 @@ class Run:
             every = np.flatnonzero(np.isfinite(facts[:, column]))
             rows = np.sort(np.random.default_rng(column).permutation(every)[:3_000])
             values = 100 * facts[rows, column].astype(float)
-            split = adapter.split_by_group(adapter.content_groups(data.features.pooled[rows], data.features.contents[rows]), self.config)
-            data.tasks.append(TaskData(adapter.make_task(name, instruction, values, unit="of 100"), rows, values, split))
+            split = split_by_group(content_groups(data.features.pooled[rows], data.features.contents[rows]), self.config)
+            data.tasks.append(TaskData(make_task(name, instruction, values, unit="of 100"), rows, values, split))
             text = self.collection(str(self.out / "photos" / "quality"))
             states, mask = adapter_states(text, instruction)
             data.states[instruction], data.texts[instruction] = (states, mask), text.embed_texts([instruction])[0]
@@ -183,7 +185,7 @@ class Run:
             names = np.array([groups[paths[row]] for row in one.rows.tolist()])
             _, number = np.unique(names, return_inverse=True)
             place = np.random.default_rng(5).permutation(number.max() + 1)[number]
-            inner = adapter.split_by_group(number, self.config)
+            inner = split_by_group(number, self.config)
             one.split[:] = np.where(place % FOLDS == fold, TEST, np.where(inner == CAL, TRAIN, inner))
 
     def fold_figures(self, data: Data, groups: dict[str, str], one: TaskData) -> dict:
@@ -195,7 +197,7 @@ class Run:
             self.set_fold(data, groups, fold)
             test, train, valid = np.flatnonzero(one.split == TEST), one.of(TRAIN), one.of(VAL)
             x = data.features.pooled[one.rows]
-            weights, bias = adapter.ridge_axis(x, one, train, valid)
+            weights, bias = ridge_axis(x, one, train, valid)
             ridge[test] = x[test] @ weights + bias
             ours[test] = graph_scores((self.out / "folds" / str(fold) / GRAPH).read_bytes(), data, one.rows[test], one.task.instruction)
         held = np.flatnonzero(one.values > 0) if one.task.log2 else np.arange(len(one.rows))  # counts: over photos that hold the class
@@ -209,7 +211,7 @@ class Run:
             return ()
         paths = self.file().paths
         holds = np.array([str(Path(path).relative_to(self.out / "photos")).startswith(SUBJECTS[name]) for path in paths])
-        x, groups = data.features.pooled, adapter.content_groups(data.features.pooled, data.features.contents)
+        x, groups = data.features.pooled, content_groups(data.features.pooled, data.features.contents)
         train = groups % 5 != 0
         weights, bias = metrics.ridge(x[train], np.where(holds[train], 1.0, -1.0), 1e-3)
         passing = x[holds & ~train] @ weights + bias

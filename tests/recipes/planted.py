@@ -6,7 +6,7 @@ import numpy as np
 
 from rankclip.collection.features import FeatureTable
 from rankclip.heads.adapter import Task
-from rankclip.training.adapter import CAL, TRAIN, VAL, Data, TaskData, make_task
+from rankclip.training.tasks import CAL, TRAIN, VAL, Data, TaskData, make_task
 from rankclip.types import Space
 
 WIDTH = 16

@@ -13,10 +13,11 @@ from tests.recipes import planted
 from rankclip.errors import InputError, ModelError
 from rankclip.evaluation import ranking as metrics
 from rankclip.training import adapter, released
-from rankclip.training.adapter import TRAIN, VAL, Config, TaskData, content_groups, split_by_group
+from rankclip.training.adapter import Config
 from rankclip.training.models.adapter import AdapterFull, LossConfig
 from rankclip.training.models.adapter import Config as ModelConfig
 from rankclip.training.scorer import graph_scores
+from rankclip.training.tasks import TRAIN, VAL, Data, TaskData, content_groups, make_task, split_by_group
 
 FULL = Config(
     width=32,
@@ -41,25 +42,17 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def held_out(outcome: adapter.Outcome, data: adapter.Data, one: TaskData) -> float:
+def held_out(outcome: adapter.Outcome, data: Data, one: TaskData) -> float:
     valid = one.of(VAL)
     return metrics.srcc(one.values[valid], graph_scores(outcome.graph, data, one.rows[valid], one.task.instruction))
-
-
-def test_full_counts_what_the_instruction_names_even_an_unseen_thing(tmp_path: Path) -> None:
-    data, unseen = planted.counting(size=600, patches=8, texts=8)
-    outcome = adapter.train(data, tmp_path, FULL)
-    assert np.mean([held_out(outcome, data, one) for one in data.tasks]) >= 0.9
-    rows = data.tasks[0].of(VAL)
-    assert metrics.srcc(unseen["unseen"][rows], graph_scores(outcome.graph, data, rows, "text 8")) >= 0.5
 
 
 @pytest.mark.parametrize(
     ("pair", "weights"), [(False, LossConfig(regression=1.0)), (True, LossConfig(regression=0.02))], ids=["regression only", "nearly only pairs"]
 )
 def test_either_loss_learns(tmp_path: Path, pair: bool, weights: LossConfig) -> None:
-    data, _ = planted.counting(size=400, patches=6, texts=1)
-    outcome = adapter.train(data, tmp_path, dataclasses.replace(FULL, epochs=6, pair=pair), loss_config=weights)
+    data, _ = planted.counting(size=360, patches=6, texts=1)
+    outcome = adapter.train(data, tmp_path, dataclasses.replace(FULL, epochs=5, pair=pair), loss_config=weights)
     assert held_out(outcome, data, data.tasks[0]) >= 0.85
 
 
@@ -87,7 +80,7 @@ def test_intervals_hold_four_fifths(tmp_path: Path) -> None:
 def test_batches_are_flat_in_value_and_hold_their_share_of_zeros() -> None:
     rng = np.random.default_rng(0)
     values = np.r_[np.zeros(300), np.ones(100), rng.integers(2, 30, 40)].astype(float)
-    made = adapter.make_task("number of things", "number of things", values, log2=True)
+    made = make_task("number of things", "number of things", values, log2=True)
     one = TaskData(made, np.arange(len(values)), values, np.zeros(len(values), np.int8))
     drawn = np.concatenate([values[adapter.draw(one, Config(batch=40), np.random.default_rng(seed))] for seed in range(60)])
     assert np.mean(drawn == 0) == pytest.approx(0.2, abs=0.05)
@@ -110,7 +103,7 @@ def test_copies_never_straddle_the_split() -> None:
 @pytest.mark.parametrize(("values", "message"), [(np.ones(50), "all 50 labels are 1"), (np.arange(9.0), "9 labelled photos")])
 def test_labels_that_teach_nothing_are_refused(values: np.ndarray, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        adapter.make_task("x", "x", values)
+        make_task("x", "x", values)
 
 
 def their_names(model: AdapterFull) -> dict[str, torch.Tensor]:

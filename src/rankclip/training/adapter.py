@@ -13,7 +13,7 @@ import dataclasses
 import json
 import tempfile
 import warnings
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +21,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rankclip import scoring
-from rankclip.collection.features import FeatureTable
 from rankclip.errors import InputError
 from rankclip.evaluation import ranking as metrics
 from rankclip.heads.adapter import Task
-from rankclip.instructions import parse
 from rankclip.training import runs
+from rankclip.training.baselines import baselines
 from rankclip.training.models.adapter import AdapterFull, AdapterLite, LiteConfig, LossConfig, bradley_terry, loss
 from rankclip.training.models.adapter import Config as ModelConfig
+from rankclip.training.tasks import CAL, TRAIN, VAL, Data, TaskData
 from rankclip.types import Progress, Silent
-
-TRAIN, VAL, CAL = 0, 1, 2
-LEAST = 20  # labelled photos below which nothing can be learnt and measured
-SAME_PHOTO = 0.99  # cosine from which two photos are one for the split
-STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # of ridge, chosen on validation
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,33 +62,6 @@ class Config:
     seed: int = 0
 
 
-@dataclass(slots=True)
-class TaskData:
-    """Labels of one instruction: rows of the feature table, values, and the split of each."""
-
-    task: Task
-    rows: np.ndarray  # int64 [n]
-    values: np.ndarray  # float64 [n]
-    split: np.ndarray  # int8 [n]
-    winners: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))  # duels instead of values: rows
-    losers: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
-
-    def of(self, split: int) -> np.ndarray:
-        """Positions of a split, int64."""
-        return np.flatnonzero(self.split == split)
-
-
-@dataclass(frozen=True, slots=True)
-class Data:
-    """Everything a run learns from."""
-
-    features: FeatureTable
-    tasks: list[TaskData]
-    states: dict[str, tuple[np.ndarray, np.ndarray]]  # instruction -> token states float32 [S, V], bool [S]
-    texts: dict[str, np.ndarray]  # instruction -> float32 [D]
-    embed: scoring.Embed
-
-
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What a run gives: the graph, the tasks with their calibration, and the report."""
@@ -103,100 +70,6 @@ class Outcome:
     tasks: list[Task]
     report: dict[str, Any]
     config: Config
-
-
-# ---------------------------------------------------------------- data
-
-
-def content_groups(pooled: np.ndarray, contents: np.ndarray) -> np.ndarray:
-    """Number groups of photos that are the same to the eye: equal content, or a cosine of at least 0.99. int64 [N].
-
-    Greedy: a photo joins the group of the first earlier photo that it equals.
-    """
-    _, groups = np.unique(contents, return_inverse=True)
-    groups = groups.astype(np.int64)
-    for start in range(0, len(pooled), 1024):
-        same = pooled[start : start + 1024] @ pooled[: start + 1024].T >= SAME_PHOTO  # [B, up to here]
-        for row in range(len(same)):
-            groups[start + row] = min(groups[start + row], groups[int(same[row, : start + row + 1].argmax())])
-    return groups
-
-
-def split_by_group(groups: np.ndarray, config: Config) -> np.ndarray:
-    """Assign whole groups to training, validation and calibration: int8 [n]."""
-    names = np.unique(groups)
-    order = np.random.default_rng([config.seed, 7]).permutation(len(names))
-    place = np.empty(len(names))
-    place[order] = (np.arange(len(names)) + 0.5) / len(names)
-    found = np.where(place < config.validation, VAL, np.where(place < config.validation + config.calibration, CAL, TRAIN)).astype(np.int8)
-    return found[np.searchsorted(names, groups)]
-
-
-def make_task(name: str, instruction: str, values: np.ndarray, *, unit: str = "", log2: bool = False) -> Task:
-    """Standardise by median and interquartile range. Raises InputError for too few or constant labels."""
-    if len(values) < LEAST:
-        raise InputError(f"{instruction!r} has {len(values)} labelled photos, at least {LEAST} are needed")
-    if np.ptp(values) == 0:
-        raise InputError(f"{instruction!r}: all {len(values)} labels are {values[0]:g}", hint="there is nothing to order by")
-    plain = np.log2(1 + values) if log2 else values
-    quarter, median, three = np.percentile(plain, [25, 50, 75])
-    spread = float(three - quarter) or float(plain.std())
-    return Task(name, instruction, unit, log2, float(median), spread, float(values.min()), float(values.max()))
-
-
-# ---------------------------------------------------------------- baselines
-
-
-def baselines(data: Data, one: TaskData) -> dict[str, dict[str, float]]:
-    """Measure on validation what needs no adapter: {name: {"SRCC": ..., "MAE": ...}}; fitted on training rows only."""
-    x, y = data.features.pooled[one.rows], one.values
-    train, valid = one.of(TRAIN), one.of(VAL)
-    axes = {"ridge": ridge_axis(x, one, train, valid), "two extremes": extremes_axis(x[train], y[train])}
-    instruction = parse(one.task.instruction)
-    if instruction.two_ended:
-        sign = -1.0 if instruction.ascending else 1.0
-        axes["antonym prompts"] = (sign * scoring.direction_query(instruction, data.embed).vector, 0.0)
-    axes_scores = {name: x @ weights + bias for name, (weights, bias) in axes.items()}
-    axes_scores["numbered prompts"] = numbered(x, y, train, one.task, data)
-    return {name: figures(one, scores, train, valid, fit=name != "ridge") for name, scores in axes_scores.items()}
-
-
-def ridge_axis(x: np.ndarray, one: TaskData, train: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, float]:
-    """Ridge regression to standardised labels; its strength is chosen on validation."""
-    wanted = one.task.standardised(one.values)
-    fits = [metrics.ridge(x[train], wanted[train], strength) for strength in STRENGTHS]
-    return max(fits, key=lambda fit: np.nan_to_num(metrics.srcc(wanted[valid], x[valid] @ fit[0] + fit[1]), nan=-1))
-
-
-def extremes_axis(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, float]:
-    """From the mean of the lowest twentieth to the mean of the highest. Source: Sonthalia et al. 2025."""
-    order, count = np.argsort(y, kind="stable"), max(1, len(y) // 20)
-    return x[order[-count:]].mean(axis=0) - x[order[:count]].mean(axis=0), 0.0
-
-
-def numbered(x: np.ndarray, y: np.ndarray, train: np.ndarray, task: Task, data: Data) -> np.ndarray:
-    """Expectation of the number over the prompts "a photo, {attribute} {n}", ten numbers between the training labels' extremes."""
-    numbers = np.unique(np.round(np.quantile(y[train], np.linspace(0, 1, 10)), 2))
-    noun = parse(task.instruction).attribute or task.name
-    texts = [
-        f"a photo of {n:g} {noun.removeprefix('number of ')}" if noun.startswith("number of ") else f"a photo, {noun} {n:g} {task.unit}".strip()
-        for n in numbers
-    ]
-    logits = 100 * x @ data.embed(texts).T  # [n, numbers]
-    shares = np.exp(logits - logits.max(axis=1, keepdims=True))
-    expected: np.ndarray = (shares / shares.sum(axis=1, keepdims=True)) @ numbers
-    return expected
-
-
-def figures(one: TaskData, scores: np.ndarray, train: np.ndarray, valid: np.ndarray, *, fit: bool) -> dict[str, float]:
-    """SRCC and MAE on validation; fit: map scores to labels by a line through the training rows first."""
-    wanted = one.task.standardised(one.values)
-    if fit and np.ptp(scores[train]) > 0:
-        slope, shift = np.polyfit(scores[train], wanted[train], 1)
-        predicted = slope * scores[valid] + shift
-    else:
-        predicted = scores[valid]
-    return {"SRCC": metrics.srcc(one.values[valid], scores[valid]), "MAE": metrics.mae(one.values[valid], one.task.values(predicted))}
 
 
 # ---------------------------------------------------------------- model

@@ -13,7 +13,8 @@ from rankclip.engines.base import text_states
 from rankclip.errors import InputError
 from rankclip.evaluation.labels import Duel, Label, LabelFile
 from rankclip.instructions import parse
-from rankclip.training.adapter import CAL, LEAST, TRAIN, VAL, Config, Data, TaskData, content_groups, make_task, split_by_group
+from rankclip.training.adapter import Config
+from rankclip.training.tasks import CAL, LEAST, TRAIN, VAL, Data, TaskData, content_groups, make_task, split_by_group
 
 SPLITS = {"train": TRAIN, "val": VAL, "valid": VAL, "validation": VAL, "test": VAL, "cal": CAL}
 

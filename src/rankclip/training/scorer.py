@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnxruntime
 
-from rankclip.training.adapter import Data
+from rankclip.training.tasks import Data
 
 
 def graph_scores(graph: bytes, data: Data, rows: np.ndarray, instruction: str, batch: int = 64) -> np.ndarray:

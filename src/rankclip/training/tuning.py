@@ -18,7 +18,9 @@ from rankclip.heads.adapter import GRAPH
 from rankclip.heads.packs import HeadCard, Pack
 from rankclip.settings import Settings, user_folder
 from rankclip.training import adapter, labelled, runs
-from rankclip.training.adapter import CAL, TRAIN, VAL, Config, Data, Outcome, TaskData
+from rankclip.training.adapter import Config, Outcome
+from rankclip.training.baselines import baselines, ridge_axis
+from rankclip.training.tasks import CAL, TRAIN, VAL, Data, TaskData
 from rankclip.types import Progress
 
 
@@ -169,9 +171,9 @@ def baseline_outcome(data: Data, config: Config) -> Outcome:
     if len(data.tasks) != 1 or not len(data.tasks[0].rows):
         raise InputError("--baseline needs a file of values for one instruction")
     one: TaskData = data.tasks[0]
-    weights, bias = adapter.ridge_axis(data.features.pooled[one.rows], one, one.of(TRAIN), one.of(VAL))
+    weights, bias = ridge_axis(data.features.pooled[one.rows], one, one.of(TRAIN), one.of(VAL))
     scores = data.features.pooled[one.rows] @ weights + bias
-    base = adapter.baselines(data, one)
+    base = baselines(data, one)
     task = adapter.calibrated(one, scores)
     valid = one.of(VAL)
     found = adapter.measured(one, task, scores, base)
