@@ -25,11 +25,11 @@ def classify(
     ] = None,
     *,
     classes: Annotated[Path, typer.Option("--classes", metavar="FILE", help="names of the classes, one a line")] = Path("classes.txt"),
-    comparative: Annotated[str, typer.Option("--comparative", metavar="FILE", help="JSONL with a, b, text: what tells two classes apart")] = "",
+    comparative: Annotated[str, typer.Option("--comparative", metavar="FILE", help="what tells two classes apart: JSONL with a, b, text")] = "",
     alpha: Annotated[str, typer.Option("--alpha", metavar="X", help="weight of the class name against the sentences, auto chooses it without labels")] = "0.9",
     symmetric: Annotated[bool, typer.Option("--symmetric", help="correct both classes of a pair, not only the second")] = False,
     no_scan: Annotated[bool, typer.Option("--no-scan", help="take the store as it is, without looking at the disk")] = False,
-    json_: Annotated[bool, typer.Option("--json", help="JSONL, schema rankclip.classify/1")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="one JSON object a photo, schema rankclip.classify/1")] = False,
     output: Annotated[str | None, typer.Option("--output", "-o", metavar="FILE", help="write the result to FILE")] = None,
 ) -> None:
     names = read_names(classes)

@@ -32,7 +32,7 @@ def diff(
     pairs: Annotated[str | None, typer.Option("--pairs", metavar="FILE", help="compare many pairs: JSONL with a, b and ask, - for stdin")] = None,
     attributes: Annotated[str, typer.Option("--attributes", metavar="FILE", help="further opposites to compare by, two a line with a tab between")] = "",
     top: Annotated[int, typer.Option("--top", "-n", metavar="N", help="differences told at most")] = 5,
-    json_: Annotated[bool, typer.Option("--json", help="JSON instead of text, schema rankclip.diff/1")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="one JSON object instead of text, schema rankclip.diff/1")] = False,
     html: Annotated[str | None, typer.Option("--html", metavar="FILE", help="also write a page with the photos side by side")] = None,
     output: Annotated[str | None, typer.Option("--output", "-o", metavar="FILE", help="write the result to FILE")] = None,
 ) -> None:

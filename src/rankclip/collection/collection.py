@@ -135,6 +135,9 @@ class Collection:
         parsed = [parse(text) for text in instructions]
         adapter = adapting.find(self.backbone.space, self.settings.head)
         head = differences.find(self)
+        if chosen.method not in ("auto", adapting.METHOD):
+            for instruction in parsed:  # what cannot be meant is refused before anything is written
+                ranking.choose(instruction, chosen.method, head)
         self._check_roots(scan=scan)
         with ExitStack() as stack:
             store, gallery = self._gallery(stack, scan=scan)
