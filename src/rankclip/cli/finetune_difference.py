@@ -21,7 +21,9 @@ def register(app: typer.Typer) -> None:
 def difference(
     given: Shared,
     *,
-    captions: Annotated[Path | None, typer.Option("--captions", metavar="FILE", help="captioned photos, JSONL with path and captions: sentences are made by rules")] = None,
+    captions: Annotated[
+        Path | None, typer.Option("--captions", metavar="FILE", help="captioned photos, JSONL with path and captions; rules make the sentences")
+    ] = None,
     pairs: Annotated[Path | None, typer.Option("--pairs", metavar="FILE", help="sentences about pairs, JSONL with a, b and text: how a differs from b")] = None,
     name: Annotated[str, typer.Option("--name", metavar="NAME", help="name of the head")] = "difference",
     recipe: Annotated[str, typer.Option("--recipe", metavar="NAME", help="map (ours), whole, authors, lowrank or control")] = "map",
