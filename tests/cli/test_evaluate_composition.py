@@ -61,7 +61,7 @@ def test_cirr_with_server_files(run: Run, pictures: Path, tmp_path: Path) -> Non
         del row["target_hard"], row["target_soft"]
     write(tmp_path / "cirr" / "captions" / "cap.rc2.test1.json", rows)
     write(tmp_path / "cirr" / "image_splits" / "split.rc2.test1.json", {name: f"./test1/{name}.png" for name in COLOURS})
-    unlabelled = run("evaluate", "composition", "cirr", "cirr", "--split", "test1", "--images", "pictures", "--submission", "test")
+    unlabelled = run("evaluate", "composition", "cirr", "cirr", "--split", "test1", "--images", "pictures", "--submission", "test", "--strength", 0.8)
     assert unlabelled.code == 0 and json.loads((tmp_path / "test" / "cirr_recall.json").read_text())["12"] == recall["12"]
 
 

@@ -206,7 +206,9 @@ def test_the_released_recipe_is_a_light_touch(tmp_path: Path, checkpoint: str) -
     optimiser = torch.optim.Adam(free, lr=1e-8)
     info_nce(tower(tower.ids(["two dogs", "a cat"])), torch.eye(2, 16), 1.0).backward()
     optimiser.step()
-    assert 0 < max(float((now.detach() - then).abs().max()) for now, then in zip(free, before, strict=True)) <= 2e-8  # at a rate of 1e-8, within a step of float32
+    assert (
+        0 < max(float((now.detach() - then).abs().max()) for now, then in zip(free, before, strict=True)) <= 2e-8
+    )  # at a rate of 1e-8, within a step of float32
 
 
 def test_low_rank_updates_begin_at_zero() -> None:

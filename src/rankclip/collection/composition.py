@@ -167,10 +167,8 @@ def stored_features(view: View, content: int) -> Features:
 
 
 def run_tower(collection: Collection, pixels: np.ndarray) -> Features:
-    """Run one photo through the image tower, in a batch of the usual size, so that it gets the same features as in `embed`."""
-    batch = np.zeros((collection.settings.batch_size, *pixels.shape), np.uint8)
-    batch[0] = pixels
-    features = collection.image_engine.encode_images(batch)
+    """Run one photo through the image tower, alone: padding to a whole batch as `embed` does costs 32 times as much for a difference of 1e-6."""
+    features = collection.image_engine.encode_images(pixels[None])
     return Features(features.pooled[:1], None if features.tokens is None else features.tokens[:1])
 
 

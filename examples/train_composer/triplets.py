@@ -1,0 +1,137 @@
+"""Makes the triplets that the shipped composer is trained and measured on, from the packs of a shared data folder.
+
+    python examples/train_composer/triplets.py ../shared/data runs/composer
+
+Writes fashion.jsonl (the pack's own triplets, and more from the attributes of training items) and edits.jsonl (pairs of captioned photos
+that share a head noun, with an instruction made by rule), both in the format of `rankclip finetune composer`, and unpacks the photos.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import tarfile
+from collections import defaultdict
+from pathlib import Path
+
+from rankclip.training.composer_gather import Captioned, triplets_from_captions
+from rankclip.training.generator import describe
+from rankclip.training.generator.facts import shared_heads
+
+FASHION = "fashion"
+CAPTIONED = ("flickr8k", "flickr8k_more", "coco_captions", "captions2")
+MORE = 8  # generated instructions a training item
+EDITS = {"train": 24_000, "val": 2_000}  # caption edits that are kept
+CHANGES = (("colour", 0.55), ("type", 0.25), ("both", 0.2))
+SAY = {
+    "colour": ("make it {colour}", "in {colour}", "the same but {colour}", "is {colour}, not {old}", "{colour} instead of {old}", "change the colour to {colour}",
+               "the same {oldnoun} but {colour}", "a {colour} one", "{colour} please", "is {colour}"),
+    "type": ("{noun} in the same colour", "{noun} instead of {oldnoun}", "replace the {oldnoun} with {noun}", "same colour, but {noun}", "not a {oldnoun} but {noun}"),
+    "both": ("{noun} in {colour}", "is a {colour} {bare} rather than a {old} {oldnoun}", "a {colour} {bare} instead", "change it to a {colour} {bare}", "a {colour} {bare}"),
+}  # fmt: skip
+
+
+def rows_of(shared: Path, name: str) -> list[dict]:
+    return [json.loads(line) for line in (shared / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def unpack(shared: Path, out: Path, packs: tuple[str, ...]) -> None:
+    for name in packs:
+        with tarfile.open(shared / f"{name}.tar") as tar:
+            tar.extractall(out / "photos", filter="data")
+
+
+def key(row: dict) -> tuple[str, str, str]:
+    return row["type"], row["gender"], row["colour"]
+
+
+def nouns(own: list[dict]) -> dict[str, str]:
+    """Type -> how the pack's own triplets call it: "Track Pants" -> "pair of track pants"."""
+    found = {}
+    for row in own:
+        wanted = row["target_attrs"]
+        found[wanted["type"]] = row["difference"].split(" -> ")[1].removeprefix(f"{wanted['colour'].lower()} ")
+    return found
+
+
+def fashion(shared: Path, seed: int) -> list[dict]:
+    """The pack's triplets, with every equally right target, and generated ones for the training side."""
+    items = {row["path"]: row for row in rows_of(shared, FASHION)}
+    own = rows_of(shared, f"{FASHION}_triplets")
+    by_key: dict[tuple, list[str]] = defaultdict(list)
+    for path, row in items.items():
+        by_key[(*key(row), row["split"])].append(path)
+    called = nouns(own)
+
+    def triplet(reference: dict, instruction: str, wanted: tuple[str, str, str]) -> dict:
+        right = [path for path in by_key[(*wanted, reference["split"])] if path != reference["path"]]
+        shows = [f"{colour.lower()} {called.get(kind, kind.lower())}" for kind, _, colour in (wanted, key(reference))]
+        return {"reference": reference["path"], "instruction": instruction, "target": right, "caption": f"a {shows[0]}", "original": f"a {shows[1]}",
+                "split": reference["split"]}  # fmt: skip
+
+    rows = [triplet(items[row["reference"]], row["text"], tuple(row["target_attrs"][name] for name in ("type", "gender", "colour"))) for row in own]
+    rng = random.Random(seed)
+    training = [row for row in items.values() if row["split"] == "train" and row["type"] in called]
+    keys = sorted({key(row) for row in training})
+    for reference in training:
+        rows += [triplet(reference, *change) for change in changes(reference, keys, called, rng)]
+    return [row for row in rows if row["target"]]
+
+
+def changes(reference: dict, keys: list[tuple[str, str, str]], called: dict[str, str], rng: random.Random) -> list[tuple[str, tuple[str, str, str]]]:
+    """Some instructions for one item, each with what it leads to; only to items that exist."""
+    kind, gender, colour = key(reference)
+    to = {"colour": [k for k in keys if k[0] == kind and k[1] == gender and k[2] != colour],
+          "type": [k for k in keys if k[0] != kind and k[1] == gender and k[2] == colour],
+          "both": [k for k in keys if k[0] != kind and k[1] == gender and k[2] != colour]}  # fmt: skip
+    found = []
+    for what in rng.choices([name for name, _ in CHANGES], [share for _, share in CHANGES], k=MORE):
+        if not to[what]:
+            continue
+        wanted = rng.choice(to[what])
+        bare = called[wanted[0]]
+        text = rng.choice(SAY[what]).format(colour=wanted[2].lower(), old=colour.lower(), noun=f"a {bare}", bare=bare, oldnoun=called[kind])
+        found.append((text, wanted))
+    return found
+
+
+def captioned(shared: Path) -> list[Captioned]:
+    return [Captioned(row["path"], tuple(row["captions"]), row["split"]) for name in CAPTIONED for row in rows_of(shared, name)]
+
+
+def edits(shared: Path, seed: int) -> list[dict]:
+    """Pairs of captioned photos that share a head noun, with an instruction that says what the target has and the reference has not."""
+    photos = captioned(shared)
+    frames = {photo.path: describe(photo.path, photo.captions).frame for photo in photos}
+    made = [one for one in triplets_from_captions(photos, seed=seed) if shared_heads(frames[one.reference], frames[one.targets[0]])]
+    made = [one for part, most in EDITS.items() for one in some([row for row in made if row.split == part], most, seed)]
+    return [{"reference": one.reference, "instruction": one.instruction, "target": list(one.targets), "caption": one.caption, "original": one.original,
+             "split": one.split} for one in made]  # fmt: skip
+
+
+def some(rows: list, most: int, seed: int) -> list:
+    return random.Random(seed).sample(rows, min(most, len(rows)))
+
+
+def write(path: Path, rows: list[dict]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    val = sum(row["split"] == "val" for row in rows)
+    print(f"{path}: {len(rows) - val:,} triplets to train, {val:,} to validate")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("shared", type=Path, help="the shared data folder")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    if not (given.out / "photos").exists():
+        unpack(given.shared, given.out, (FASHION, *CAPTIONED))
+    write(given.out / "fashion.jsonl", fashion(given.shared, given.seed))
+    write(given.out / "edits.jsonl", edits(given.shared, given.seed))
+
+
+if __name__ == "__main__":
+    main()
