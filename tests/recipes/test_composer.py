@@ -3,6 +3,7 @@
 import itertools
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from rankclip.heads.composer import GRAPH, ComposerHead
 from rankclip.heads.packs import HeadCard
 from rankclip.training import composer as recipe
 from rankclip.training.composer import Config
-from rankclip.training.composer_data import Data, Photos, Texts, Triplets, measured
+from rankclip.training.composer_data import Data, Photos, Texts, Triplets, baselines, measured
 from rankclip.training.models.composer import KINDS, ComposerLoss, LossConfig, Shapes, SmallCombiner, build
 from rankclip.training.models.composer import Config as ModelConfig
 from rankclip.types import Features
@@ -115,14 +116,19 @@ def data() -> Data:
     return found
 
 
+@pytest.fixture(scope="module")
+def base(data: Data) -> dict[str, Any]:
+    return baselines(data)
+
+
 SETTINGS = Config(width=64, layers=2, queries=4, dropout=0.0, align_epochs=2, epochs=12, batch=128, rate=2e-3, mined=2, noise=0.1, patience=12)
 
 
 @pytest.fixture(scope="module")
-def trained(data: Data, tmp_path_factory: pytest.TempPathFactory) -> tuple[recipe.Outcome, Path]:
-    torch.set_num_threads(2)
+def trained(data: Data, base: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> tuple[recipe.Outcome, Path]:
+    torch.set_num_threads(1)  # two would wait for each other wherever the machine is busy
     folder = tmp_path_factory.mktemp("run")
-    return recipe.train(data, folder, SETTINGS), folder
+    return recipe.train(data, folder, SETTINGS, base=base), folder
 
 
 # ---------------------------------------------------------------- the recipe
@@ -134,7 +140,8 @@ def test_the_head_learns_combinations_it_never_saw(data: Data, trained: tuple[re
                      @ data.photos.pooled.T)  # fmt: skip
     assert found.values["head"]["R@1"].mean() >= 0.9
     assert plain["R@1"].mean() <= 0.6
-    assert found.report["gain"]["low"] > 0 and found.report["best without training"] in found.values
+    assert found.report["best without training"] in found.values and found.report["gain"]["high"] >= 0
+    assert found.values["head"]["R@1"].mean() > max(values["R@1"].mean() for name, values in found.values.items() if name != "head")
 
 
 def test_the_reference_is_not_its_own_answer(trained: tuple[recipe.Outcome, Path]) -> None:
@@ -170,7 +177,7 @@ def test_the_exported_head_gives_the_same_queries(data: Data, trained: tuple[rec
     assert np.allclose(one[0], got[0], atol=1e-5), "padding and neighbours change nothing"
 
 
-def test_an_interrupted_run_goes_on_as_if_nothing_had_been(data: Data, tmp_path: Path) -> None:
+def test_an_interrupted_run_goes_on_as_if_nothing_had_been(data: Data, base: dict[str, Any], tmp_path: Path) -> None:
     class Stop(Exception):
         pass
 
@@ -188,29 +195,29 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_been(data: Data, tmp_path:
 
     short = Config(**{**{name: getattr(SETTINGS, name) for name in SETTINGS.__slots__}, "align_epochs": 1, "epochs": 2, "width": 32, "layers": 1})
     with pytest.raises(Stop):
-        recipe.train(data, tmp_path / "one", short, progress=Stopping(30))
-    whole, parts = recipe.train(data, tmp_path / "two", short), recipe.train(data, tmp_path / "one", short)
+        recipe.train(data, tmp_path / "one", short, progress=Stopping(30), base=base)
+    whole, parts = recipe.train(data, tmp_path / "two", short, base=base), recipe.train(data, tmp_path / "one", short, base=base)
     assert whole.graph == parts.graph and np.array_equal(whole.values["head"]["place"], parts.values["head"]["place"])
 
 
-def test_the_own_photo_as_negative_is_what_keeps_it_away(data: Data, trained: tuple[recipe.Outcome, Path], tmp_path: Path) -> None:
+def test_the_own_photo_as_negative_is_what_keeps_it_away(data: Data, base: dict[str, Any], trained: tuple[recipe.Outcome, Path], tmp_path: Path) -> None:
     """Without it the reference comes first more often (the ablation of MegaPairs)."""
     short = {name: getattr(SETTINGS, name) for name in SETTINGS.__slots__} | {"align_epochs": 2, "epochs": 1}
-    with_own = recipe.train(data, tmp_path / "a", Config(**short))
-    without = recipe.train(data, tmp_path / "b", Config(**short | {"own_photo": False, "own_caption": False, "mined": 0}))
+    with_own = recipe.train(data, tmp_path / "a", Config(**short), base=base)
+    without = recipe.train(data, tmp_path / "b", Config(**short | {"own_photo": False, "own_caption": False, "mined": 0}), base=base)
     assert without.values["head"]["reference first"].mean() > with_own.values["head"]["reference first"].mean()
 
 
 @pytest.mark.parametrize("kind", ["combiner", "flow"])
-def test_the_other_heads_learn_too(data: Data, tmp_path: Path, kind: str) -> None:
+def test_the_other_heads_learn_too(data: Data, base: dict[str, Any], tmp_path: Path, kind: str) -> None:
     short = Config(**{name: getattr(SETTINGS, name) for name in SETTINGS.__slots__} | {"kind": kind, "epochs": 6})
-    found = recipe.train(data, tmp_path, short)
-    assert found.values["head"]["R@10"].mean() > found.values["slerp"]["R@10"].mean()
+    found = recipe.train(data, tmp_path, short, base=base)
+    assert found.values["head"]["R@1"].mean() > found.values["slerp"]["R@1"].mean()
 
 
-def test_text_alone_teaches_a_head(data: Data, tmp_path: Path) -> None:
+def test_text_alone_teaches_a_head(data: Data, base: dict[str, Any], tmp_path: Path) -> None:
     short = Config(**{name: getattr(SETTINGS, name) for name in SETTINGS.__slots__} | {"kind": "combiner", "epochs": 8, "align_epochs": 0, "text_only": True})
-    found = recipe.train(data, tmp_path, short)
+    found = recipe.train(data, tmp_path, short, base=base)
     assert found.values["head"]["R@1"].mean() > max(found.values[name]["R@1"].mean() for name in ("photo only", "text only", "sum"))
 
 
@@ -260,7 +267,7 @@ def test_the_share_stays_between_photo_and_text() -> None:
     module = SmallCombiner(Shapes(WIDTH, TOKEN, STATE), ModelConfig("combiner"))
     hidden = torch.randn(200, 512) * 30
     torch.nn.init.normal_(module.residual.gate.weight)
-    share = torch.sigmoid(module.residual.gate(hidden))
+    share = torch.sigmoid(module.residual.gate(hidden)).detach()
     assert float(share.min()) >= 0 and float(share.max()) <= 1 and share.std() > 0.1
 
 

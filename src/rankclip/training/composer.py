@@ -234,9 +234,11 @@ def played(data: Data, some: Triplets, given: Given, config: Config, rng: np.ran
 
 
 def train(  # noqa: PLR0915, a recipe is read in the order in which it runs
-    data: Data, folder: Path, config: Config, *, team: runs.Team | None = None, progress: Progress | None = None
+    data: Data, folder: Path, config: Config, *, team: runs.Team | None = None, progress: Progress | None = None, base: dict[str, Any] | None = None
 ) -> Outcome:
     """Train with resume; returns the best weights by validation, exported. Log, checkpoints and figures go into `folder`.
+
+    base: what `baselines(data)` gave, where it is known already.
 
     Raises InputError when nothing can be learnt or measured.
     """
@@ -247,7 +249,7 @@ def train(  # noqa: PLR0915, a recipe is read in the order in which it runs
     runs.seed_all(config.seed)
 
     # ------------------------------------------------------------ baselines first
-    base = baselines(data)
+    base = base or baselines(data)
     log.write(event="baselines", **{name: {"strength": strength, HEADLINE: float(values[HEADLINE].mean())} for name, (strength, values) in base.items()})
     progress.note("without training: " + ", ".join(f"{name} {values[HEADLINE].mean():.3f}" for name, (_, values) in base.items()))
 
