@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tests.conftest import Run
 
 from rankclip.evaluation import orders
 from rankclip.evaluation import ranking as metrics
-from tests.conftest import Run
 
 
 def square(path: Path, red: int) -> None:

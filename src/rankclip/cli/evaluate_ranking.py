@@ -67,8 +67,9 @@ def ranking(
 
 def record(report: Any) -> dict[str, Any]:
     """Return a report's object."""
-    return {"schema": SCHEMA, "name": report.name, "instruction": report.instruction, "method": report.method, "photos": report.photos, "missing": report.missing,
-            "metrics": {name: {part: round(value, 6) for part, value in asdict(one).items()} for name, one in report.figures.items()}}  # fmt: skip
+    metrics = {name: {part: round(value, 6) for part, value in asdict(one).items()} for name, one in report.figures.items()}
+    return {"schema": SCHEMA, "name": report.name, "instruction": report.instruction, "method": report.method, "photos": report.photos,
+            "missing": report.missing, "metrics": metrics}  # fmt: skip
 
 
 def lines(report: Any) -> list[str]:
