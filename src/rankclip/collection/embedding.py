@@ -28,7 +28,7 @@ from rankclip.types import EmbedReport, Failure, Features, Progress
 
 MEGA = 1_000_000
 FEW = 64  # digests that go to a worker along with a file
-IN_MODEL = 2  # batches given to the engine at once: one in work, one waiting
+AHEAD = 2  # batches that may be decoded ahead of the engine: more would only fill memory
 
 
 @dataclass(slots=True)
@@ -80,7 +80,7 @@ class Embedding:
         tasks = self._tasks(pending)
         more = True
         while (more or pool.in_flight or self.waiting or self.running) and not self.cancel.is_set():
-            while more and pool.room and len(self.running) < IN_MODEL:
+            while more and pool.room and len(self.waiting) < AHEAD * self.settings.batch_size:
                 task = next(tasks, None)
                 more = task is not None
                 if task is not None:
@@ -88,10 +88,11 @@ class Embedding:
             if pool.in_flight or self.running:
                 for answer in pool.ready(timeout=0.2):
                     self._sort_in(pending, answer)
-            last = not more and not pool.in_flight
-            if len(self.running) < IN_MODEL and (len(self.waiting) >= self.settings.batch_size or (last and self.waiting)):
-                self._submit(model, pool)
             self._commit_finished(wait=False)
+            last = not more and not pool.in_flight
+            # the next batch only starts when the last one is recorded: a kill costs one batch, and recording takes a hundredth of the time
+            if not self.running and (len(self.waiting) >= self.settings.batch_size or (last and self.waiting)):
+                self._submit(model, pool)
         self._commit_finished(wait=True)  # after Ctrl-C too: the batch in hand is kept
         self._commit_copies()
 
