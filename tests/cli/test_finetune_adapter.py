@@ -122,6 +122,23 @@ def test_a_baseline_can_be_the_head(run: Run, labelled: Path) -> None:
     assert hits[0]["method"] == "adapter" and int(Path(hits[0]["path"]).stem) > 50
 
 
+@pytest.mark.parametrize("kind", [("--size", "lite"), ("--baseline",)], ids=["lite", "ridge"])
+def test_a_small_head_needs_neither_token_states_nor_patch_tokens(run: Run, labelled: Path, monkeypatch: pytest.MonkeyPatch, kind: tuple[str, ...]) -> None:
+    def wide(self: object, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        return np.ones((len(texts), 3, 5), np.float32), np.ones((len(texts), 3), bool)  # the embedding has 16
+
+    monkeypatch.setattr("rankclip.engines.toy.ToyEngine.encode_text_states", wide, raising=False)
+    assert finetune(run, *kind).code == 0
+    monkeypatch.setenv("RANKCLIP_STORE", str(labelled / "plain"))
+    run("embed", "photos", "--no-tokens")
+    found = run("rank", "photos", "sort by redness", "--json")
+    hits = [json.loads(line) for line in found.lines]
+    assert "patch tokens" not in found.err and len(hits) == 60 and all(hit["unit"] == "points" for hit in hits)
+    assert np.corrcoef([int(Path(hit["path"]).stem) for hit in hits], range(60))[0, 1] < -0.5, "redder photos come first"
+    told = json.loads(run("diff", "photos/58.png", "photos/01.png", "--json").text)
+    assert [one["text"] for one in told["attributes"] if one.get("unit") == "points"], "two photos are compared by it as well"
+
+
 def test_winners_and_losers(run: Run, labelled: Path) -> None:
     rng = np.random.default_rng(1)
     pairs = [sorted(rng.choice(60, 2, replace=False).tolist(), reverse=True) for _ in range(400)]

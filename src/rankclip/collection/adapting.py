@@ -113,8 +113,8 @@ def cached_scores(adapter: Adapter, match: Match, parts: Parts, rows: np.ndarray
     known[: len(stored)] = stored
     lacking = np.unique(rows[~np.isfinite(known[rows])])  # int64 [L]
     table = features.read(parts.store, parts.view, parts.view.contents[lacking]) if len(lacking) else None
-    if table is not None and (ready := np.flatnonzero(table.token_rows >= 0)).size:
-        states, mask = text_states(parts.engine(), [match.text])
+    if table is not None and (ready := np.flatnonzero((table.token_rows >= 0) | (not adapter.reads_tokens))).size:
+        states, mask = adapter.text(match.text, parts.embed, lambda texts: text_states(parts.engine(), texts))
         parts.progress.start(len(ready), "photos")
         fresh = adapter.scores(lambda some: table.tokens(ready[some]), table.facts[ready], table.pooled[ready], states, mask, parts.progress.advance)
         parts.progress.done()

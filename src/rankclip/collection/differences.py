@@ -302,9 +302,10 @@ def find(collection: Collection) -> DifferenceHead | None:
 def adapter_values(comparer: Comparer, a: Reference, b: Reference) -> list[Attribute]:
     """What trained adapters read from both photos, where the values differ by more than their 80 % intervals."""
     adapter = adapting.find(comparer.view.space, comparer.collection.settings.head)
-    if adapter is None or a.features.tokens is None or b.features.tokens is None:
+    seen = [one.features.tokens for one in (a, b) if one.features.tokens is not None]
+    if adapter is None or (adapter.reads_tokens and len(seen) < 2):
         return []
-    tokens = np.concatenate([a.features.tokens, b.features.tokens])  # [2, P, W]
+    tokens = np.concatenate(seen) if len(seen) == 2 else np.zeros((2, 1, 1), np.float32)  # [2, P, W]
     pooled = np.stack([a.embedding, b.embedding])  # [2, D]
     facts = np.array([_pixels(a.facts), _pixels(b.facts)], np.float32)
     found = []
@@ -314,7 +315,7 @@ def adapter_values(comparer: Comparer, a: Reference, b: Reference) -> list[Attri
         applies = adapter.applies(task, pooled, comparer.embed, task.instruction, comparer.collection.backbone.null)
         if applies is not None and not applies.all():
             continue
-        states, mask = text_states(comparer.collection.text_engine, [task.instruction])
+        states, mask = adapter.text(task.instruction, comparer.embed, lambda texts: text_states(comparer.collection.text_engine, texts))
         scores = adapter.scores(lambda rows: tokens[rows], facts, pooled, states, mask)
         values, intervals = task.values(scores), task.intervals(scores)
         distance = float(values[0] - values[1])

@@ -23,6 +23,7 @@ from rankclip.registry import load
 
 GRAPH, MATCHER = "head.onnx", "matcher.npz"
 BATCH = 64
+POOLED = ("lite", "ridge")  # sizes that read the pooled embedding alone, no patch tokens
 NONE = ""  # the matcher's class for instructions that no task answers
 SUBJECT = "{}"  # stands for the subject in the instruction of an open task, such as counting
 
@@ -129,19 +130,36 @@ class Adapter:
 
     # ------------------------------------------------------------ scores
 
+    @property
+    def reads_tokens(self) -> bool:
+        """Whether the head reads patch tokens; else the pooled embedding is enough."""
+        return self.pack.card.config.get("size") not in POOLED
+
+    def text(self, text: str, embed: Embed, states: States) -> tuple[np.ndarray, np.ndarray]:
+        """What the head reads of an instruction: float32 [1, S, V] and bool [1, S].
+
+        The token states; for A-lite the embedding as the only one, since its width was that in training; for ridge, which reads no text, a zero.
+        Only what is needed is computed.
+        """
+        if self.reads_tokens:
+            return states([text])
+        given = embed([text]) if self.pack.card.config["size"] == "lite" else np.zeros((1, 1), np.float32)
+        return given[:, None], np.ones((1, 1), bool)
+
     def scores(self, tokens: Callable[[np.ndarray], np.ndarray], facts: np.ndarray, pooled: np.ndarray, states: np.ndarray, mask: np.ndarray,
                advance: Callable[[int], None] = lambda count: None) -> np.ndarray:  # fmt: skip
         """Score photos for one instruction: float32 [N], standardised, higher is more.
 
-        tokens: rows int64 [B] -> float32 [B, P, W]. facts: float32 [N, 7], NaN where unknown. pooled: float32 [N, D].
-        states: float32 [1, S, V] and mask: bool [1, S], the instruction's token states.
+        tokens: rows int64 [B] -> float32 [B, P, W], only called where the head reads them. facts: float32 [N, 7], NaN where unknown.
+        pooled: float32 [N, D]. states: float32 [1, S, V] and mask: bool [1, S], as `text` gives them.
         """
         out = np.empty(len(pooled), np.float32)
         wanted = {one.name for one in self._session.get_inputs()}
         known = np.where(np.isfinite(facts), facts, self._plain_facts).astype(np.float32)
         for start in range(0, len(pooled), BATCH):
             rows = np.arange(start, min(start + BATCH, len(pooled)))
-            feed = {"tokens": tokens(rows), "facts": known[rows], "pooled": pooled[rows], "text": states, "mask": mask}
+            feed = {"facts": known[rows], "pooled": pooled[rows], "text": states, "mask": mask}
+            feed |= {"tokens": tokens(rows)} if "tokens" in wanted else {}
             out[rows] = self._session.run(["score"], {name: value for name, value in feed.items() if name in wanted})[0]
             advance(len(rows))
         return out
