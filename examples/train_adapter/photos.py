@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter
 
 AGE, QUALITY, MEMORABLE = "Sort by age", "Rank the technical quality of the photos", "Sort by memorability"
 BRIGHT, COLOUR = "Sort by brightness", "Sort by colourfulness"
@@ -21,6 +22,16 @@ COUNT = "Rank the number of {}"
 COCO_CLASSES = {"person": "people", "car": "cars", "chair": "chairs", "cup": "cups", "dining table": "dining tables", "truck": "trucks", "bowl": "bowls"}
 CLEAN_PACKS = ("flickr8k_more", "coco_captions", "captions2", "ade_rooms")
 ORIGINAL, WORST = 75.0, 10.0  # quality given to a clean photo and to its strongest degradation
+CAPTIONED = ("flickr8k_more", "coco_captions", "captions2")
+PERSON = re.compile(
+    r"\b(m[ae]n|wom[ae]n|boys?|girls?|child(ren)?|kids?|bab(y|ies)|toddlers?|infants?|people|persons?|lad(y|ies)|guys?|gentlem[ae]n|couples?|famil(y|ies)|crowds?|players?|"
+    r"teams?|riders?|skiers?|surfers?|skat\w*|bikers?|cyclists?|climbers?|hikers?|workers?|brides?|grooms?|teens?|teenagers?|adults?|mothers?|fathers?|friends?|some(one|body)|"
+    r"he|she|his|her|they|hands?|faces?|chefs?|players?|snowboarders?|swimmers?|dancers?|singers?|audience|students?|soldiers?|cowboys?|police\w*|fire(m[ae]n|fighters?))\b", re.I)  # fmt: skip
+FACE = re.compile(
+    r"\b(faces?|smil\w+|laugh\w*|grin\w*|portraits?|glasses|beard\w*|mustache|moustache|close-?up|looks? (at|into)|looking (at|into) the camera|hair\w*)\b",
+    re.I,
+)
+LIFELESS = ("animal", "food", "plant", "vehicle", "texture", "weather", "season", "document")  # kinds of concepts without people
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +98,50 @@ def degraded(shared: Path, out: Path, count: int, seed: int = 0) -> Iterator[dic
             yield label(path.relative_to(out), value, QUALITY, "of 100", row, "degradation")
 
 
+def portraits(shared: Path, out: Path, count: int, seed: int = 1) -> Iterator[dict]:
+    """Put faces of the training split into rooms and landscapes: in people's photos a face is a part of the picture, in UTKFace all of it."""
+    faces = [row for pack in ("utkface", "faces") for row in unpack(shared, out, pack) if row["split"] == "train"]
+    behind = [row for row in (*unpack(shared, out, "ade_rooms"), *unpack(shared, out, "memorability")) if row["split"] == "train"]
+    (out / "portraits").mkdir(exist_ok=True)
+    for number in np.random.default_rng(seed).permutation(len(faces))[:count].tolist():
+        draw = np.random.default_rng([seed, number])
+        path = out / "portraits" / f"{Path(faces[number]['path']).stem}.jpg"
+        if not path.exists():
+            face, scene = (Image.open(out / row["path"]).convert("RGB") for row in (faces[number], behind[draw.integers(len(behind))]))
+            with_face(scene, face, draw).save(path, "JPEG", quality=88)
+        yield label(path.relative_to(out), faces[number]["age"], AGE, "years", faces[number], "age")
+
+
+def with_face(scene: Image.Image, face: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Paste a face, a quarter to three quarters of the picture's height, with a soft oval edge, above shoulders of one colour."""
+    width, height = scene.size
+    size = round(height * rng.uniform(0.25, 0.75))
+    left, top = round(rng.uniform(0.1, 0.9) * max(1, width - size)), round(rng.uniform(0.02, 0.45) * (height - size))
+    oval = Image.new("L", (4 * size, 4 * size))
+    ImageDraw.Draw(oval).ellipse((size // 4, 0, 4 * size - size // 4, 4 * size), fill=255)
+    body = ImageDraw.Draw(scene)
+    body.ellipse((left - 0.45 * size, top + 0.85 * size, left + 1.45 * size, top + 3.5 * size), fill=tuple(rng.integers(20, 220, 3).tolist()))
+    scene.paste(face.resize((size, size)), (left, top), oval.resize((size, size)).filter(ImageFilter.GaussianBlur(size / 40)))
+    return scene
+
+
+def subjects(shared: Path, out: Path) -> Iterator[dict]:
+    """Photos that show a face, and photos without anybody, as their captions and labels tell; rows of path, face and split."""
+    for pack in CAPTIONED:
+        for row in unpack(shared, out, pack):
+            texts = [text for text in row["captions"] if PERSON.search(text)]
+            if not texts or (len(texts) == len(row["captions"]) and any(FACE.search(text) for text in texts)):
+                yield {"path": row["path"], "face": bool(texts), "split": row["split"]}
+    for row in unpack(shared, out, "concepts"):
+        if row["kind"] in LIFELESS:
+            yield {"path": row["path"], "face": False, "split": row["split"]}
+    for row in unpack(shared, out, "fashion"):
+        if row["master"] == "Footwear" or row["sub"] in ("Bags", "Watches", "Wallets", "Belts"):
+            yield {"path": row["path"], "face": False, "split": row["split"]}
+    for pack, face in (("utkface", True), ("faces", True), ("memorability", False)):
+        yield from ({"path": row["path"], "face": face, "split": row["split"]} for row in unpack(shared, out, pack))
+
+
 def label(path: Path | str, value: float, instruction: str, unit: str, row: dict, task: str) -> dict:
     return {
         "path": str(path),
@@ -114,13 +169,13 @@ def counts(shared: Path, out: Path) -> Iterator[dict]:
             yield label(row["path"], row["count"], COUNT.format(plural), "", row, f"count {plural}")
 
 
-def write(shared: Path, out: Path, *, degradations: int = 350) -> Path:
-    """Write labels.jsonl; returns its path. Computed labels (brightness, colourfulness) are added from the store by the training script."""
+def write(shared: Path, out: Path, *, degradations: int = 350, faces_in_scenes: int = 900) -> Path:
+    """Write labels.jsonl (returned) and subjects.jsonl. Computed labels (brightness, colourfulness) are added from the store by the training script."""
     out.mkdir(parents=True, exist_ok=True)
     rows = [label(row["path"], row["age"], AGE, "years", row, "age") for pack in ("utkface", "faces") for row in unpack(shared, out, pack)]
     rows += [label(row["path"], 100 * row["mos"], QUALITY, "of 100", row, "quality") for row in unpack(shared, out, "quality")]
     rows += [label(row["path"], 100 * row["memorability"], MEMORABLE, "of 100", row, "memorability") for row in unpack(shared, out, "memorability")]
-    rows += [*counts(shared, out), *degraded(shared, out, degradations)]
-    path = out / "labels.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
+    rows += [*counts(shared, out), *degraded(shared, out, degradations), *portraits(shared, out, faces_in_scenes)]
+    for name, found in (("labels", rows), ("subjects", [*subjects(shared, out)])):
+        (out / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in found))
+    return out / "labels.jsonl"

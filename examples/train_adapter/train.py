@@ -20,7 +20,7 @@ import paraphrases
 import photos
 import torch
 
-from rankclip.collection import Collection
+from rankclip.collection import Collection, features
 from rankclip.evaluation import labels
 from rankclip.evaluation import ranking as metrics
 from rankclip.heads import packs
@@ -48,7 +48,8 @@ ABLATIONS = {
     "no pixel facts": {"facts": False},
     "A-lite": {"size": "lite"},
 }
-SUBJECTS = {"age": ("utkface/", "faces/")}  # tasks whose subject is learnt from which packs
+UNUSED = 4  # portraits of faces that are kept for choosing or calibrating
+SUBJECT = "age"  # the task that only applies to photos with a face
 
 
 class Run:
@@ -65,7 +66,7 @@ class Run:
         print(photos.write(self.shared, self.out / "photos"))
 
     def embed(self) -> None:
-        print(self.collection(*sorted({label.path for label in self.file().labels})).embed())
+        print(self.collection(*sorted({*self.file().paths, *(str(self.out / "photos" / row["path"]) for row in self.subject_rows())})).embed())
 
     def folds(self) -> None:
         """Five folds by group over train + val for the tasks whose val split is small; ridge on the same folds."""
@@ -132,10 +133,11 @@ class Run:
             Task(**{**task, **{name: tuple(task[name]) for name in ("knots", "widths", "subject")}})
             for task in json.loads((self.out / "tasks.json").read_text())
         ]
+        shipped = [dataclasses.replace(task, subject=self.subject(task.name), figures={}) for task in tasks if not task.name.startswith("number-of")]
         figures = {task.name: task.figures for task in tasks} | {"matcher": json.loads((self.out / "matcher.json").read_text())}
+        figures["applies"] = json.loads((self.out / "applies.json").read_text())
         if (self.out / "folds.json").exists():
             figures["five folds"] = json.loads((self.out / "folds.json").read_text())
-        shipped = [dataclasses.replace(task, subject=self.subject(data, task.name), figures={}) for task in tasks if not task.name.startswith("number-of")]
         shipped.append(self.counting(tasks))
         files = {GRAPH: (self.out / GRAPH).read_bytes(), MATCHER: (self.out / MATCHER).read_bytes()}
         space = data.features.view.space
@@ -156,6 +158,7 @@ class Run:
         """All tasks; official val splits decide, a part of the training photos calibrates; computed labels are added."""
         file = self.file()
         data = labelled.gather(file, self.collection(*file.paths), self.config)
+        self.keep_portraits_apart(data, file.paths)
         facts, most = data.features.facts, max(one.values.max() for one in data.tasks if one.task.log2)
         for one in data.tasks:
             if one.task.log2:  # one scale for everything that is counted, so that it can be asked for what was never counted
@@ -205,19 +208,47 @@ class Run:
         return {"adapter": asdict(metrics.with_interval(metrics.srcc, y, a)), "ridge": asdict(metrics.with_interval(metrics.srcc, y, b)),
                 "difference": asdict(metrics.paired_difference(metrics.srcc, y, a, b)), "photos": len(held)}  # fmt: skip
 
-    def subject(self, data: Data, name: str) -> tuple[float, ...]:
-        """Fit the probe "the photo holds the task's subject" on embeddings; its bias lets 98 % of the held-out subjects pass."""
-        if name not in SUBJECTS:
+    def keep_portraits_apart(self, data: Data, paths: list[str]) -> None:
+        """Faces pasted into scenes only teach: measured and calibrated is on real photos, and never on a face that a portrait shows."""
+        for one in data.tasks:
+            if one.task.name == "age":
+                names = np.array([Path(paths[row]).stem for row in one.rows.tolist()])
+                pasted = np.array([Path(paths[row]).parent.name == "portraits" for row in one.rows.tolist()])
+                held = set(names[~pasted & (one.split != TRAIN)].tolist())
+                one.split[pasted] = [UNUSED if name in held else TRAIN for name in names[pasted].tolist()]
+
+    def subject_rows(self) -> list[dict]:
+        return [json.loads(line) for line in (self.out / "photos" / "subjects.jsonl").read_text().splitlines()]
+
+    def subject(self, name: str) -> tuple[float, ...]:
+        """Fit the probe "the photo shows a face" on embeddings: weights and bias; strength and bias by half of the validation photos."""
+        if name != SUBJECT:
             return ()
-        paths = self.file().paths
-        holds = np.array([str(Path(path).relative_to(self.out / "photos")).startswith(SUBJECTS[name]) for path in paths])
-        x, groups = data.features.pooled, content_groups(data.features.pooled, data.features.contents)
-        train = groups % 5 != 0
-        weights, bias = metrics.ridge(x[train], np.where(holds[train], 1.0, -1.0), 1e-3)
-        passing = x[holds & ~train] @ weights + bias
-        shift = float(np.quantile(passing, 0.02))
-        print(f"{name}: {np.mean((x[~holds & ~train] @ weights + bias) <= shift):.1%} of other photos are told apart")
-        return (*weights.round(6).tolist(), round(bias - shift, 6))
+        rows, portraits = self.subject_rows(), [label.path for label in self.file().labels if "/portraits/" in label.path]
+        paths = [str(self.out / "photos" / row["path"]) for row in rows] + portraits
+        x = self.pooled(paths)
+        holds, train = (
+            np.array([row["face"] for row in rows] + [True] * len(portraits)),
+            np.array([row["split"] == "train" for row in rows] + [True] * len(portraits)),
+        )
+        aside, test = np.flatnonzero(~train)[::2], np.flatnonzero(~train)[1::2]
+        fits = [metrics.ridge(x[train], np.where(holds[train], 1.0, -1.0), strength) for strength in (1e-4, 1e-3, 1e-2)]
+        weights, bias = max(fits, key=lambda fit: balanced(x[aside] @ fit[0] + fit[1] > 0, holds[aside]))
+        shifts = np.linspace(-0.8, 0.8, 81)
+        shift = float(max(shifts, key=lambda shift: balanced(x[aside] @ weights + bias > shift, holds[aside])))
+        kinds = np.array([row["path"].split("/")[0] for row in rows])
+        said = x @ weights + bias > shift
+        found = {kind: round(float((said == holds)[test][kinds[test] == kind].mean()), 3) for kind in np.unique(kinds[test])}
+        figures = {"photos": len(test), "balanced accuracy": round(balanced(said[test], holds[test]), 4), "right by pack": found}
+        print("applies:", figures)
+        (self.out / "applies.json").write_text(json.dumps(figures))
+        return (*weights.round(6).tolist(), round(float(bias) - shift, 6))
+
+    def pooled(self, paths: list[str]) -> np.ndarray:
+        """Stored embeddings of some photos, float32 [N, D]."""
+        with self.collection(*paths).opened() as (store, view, gallery):
+            contents = dict(zip(gallery.paths(np.arange(len(gallery.contents))), gallery.contents.tolist(), strict=True))
+            return features.read(store, view, np.array([contents[path] for path in paths], np.int64)).pooled
 
     def counting(self, tasks: list[Task]) -> Task:
         """All counting tasks as one open task; its intervals are the mean of theirs."""
@@ -226,6 +257,11 @@ class Run:
         widths = np.mean([np.interp(knots, task.knots, task.widths) for task in parts], axis=0)
         return dataclasses.replace(parts[0], name="count", instruction=photos.COUNT, figures={}, subject_words="1.0",
                                    knots=tuple(knots.tolist()), widths=tuple(widths.round(4).tolist()))  # fmt: skip
+
+
+def balanced(said: np.ndarray, truth: np.ndarray) -> float:
+    """Mean of the shares that are right among the photos with and without."""
+    return float((said[truth].mean() + 1 - said[~truth].mean()) / 2)
 
 
 def adapter_states(collection: Collection, instruction: str) -> tuple[np.ndarray, np.ndarray]:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 CAPTIONED = ("flickr8k", "flickr8k_more", "coco_captions", "captions2", "ade_rooms")
-LABELLED = ("concepts", "caltech101", "tinyimagenet", "fashion", "faces", "utkface", "counting")
+LABELLED = ("concepts", "tinyimagenet", "fashion", "faces", "utkface", "counting")
 WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 OLD, YOUNG = 50, 25  # years: the ends of the age task
 COLOURS = (("Red", "Blue"), ("Black", "White"), ("Green", "Pink"), ("Yellow", "Purple"))

@@ -25,7 +25,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from rankclip.backbones import tokens
 from rankclip.training.models.mini import ImageTower, TextTower
 
-IMAGE, TEXT, CARD = "image.onnx", "text.onnx", "card.json"
+IMAGE, TEXT, CARD, TRAINABLE = "image.onnx", "text.onnx", "card.json", "rankclip-mini-text.safetensors"
 CALIBRATION_PHOTOS = 200
 NAME, INPUT, LICENCE = "rankclip-mini", "squash-{size}-bicubic/1", "CC BY-NC 4.0"
 

@@ -32,7 +32,7 @@ import teacher as teacher_stage
 import text as text_stage
 import tune as tune_stage
 from rankclip.backbones import tokens
-from rankclip.training.models.mini import TextConfig, TextTower
+from rankclip.training.models.mini import TextConfig, TextTower, write_text_tower
 
 STAGES = ("sentences", "teacher", "heads", "unfreeze", "text", "tune", "export", "evaluate")
 WIDTH = 384
@@ -107,6 +107,7 @@ class Run:
         views = corpus.plain(list(sample), self.image.size)
         export_stage.export_image(image_tower, views, folder, export_stage.Config())
         export_stage.export_text(text_tower, folder, export_stage.Config())
+        write_text_tower(text_tower, folder / export_stage.TRAINABLE, export_stage.LICENCE)
         session = export_stage.session(folder / export_stage.TEXT)
         neutral = [row.text for row in sentence_stage.read(self.out / "sentences.jsonl") if row.kind in ("word", "instruction")]
         texts = export_stage.run_text(session, [neutral[i] for i in rng.choice(len(neutral), 300, replace=False)])

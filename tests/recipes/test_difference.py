@@ -147,14 +147,19 @@ def test_wrong_settings_are_refused() -> None:
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> str:
     """A tiny text tower in rankclip-mini's form."""
-    from dataclasses import asdict
-
-    from rankclip.training.models.mini import TextConfig, TextTower
+    from rankclip.training.models.mini import TextConfig, TextTower, write_text_tower
 
     torch.manual_seed(0)
     config = TextConfig(width=32, layers=2, heads=2, factor=8, embedding=16)
-    torch.save({"tower": TextTower(config).state_dict(), "config": asdict(config)}, tmp_path / "tower.pt")
-    return str(tmp_path / "tower.pt")
+    write_text_tower(TextTower(config), tmp_path / "tower.safetensors", "MIT")
+    return str(tmp_path / "tower.safetensors")
+
+
+def test_a_file_that_is_no_text_tower_is_named(tmp_path: Path) -> None:
+    (tmp_path / "notes.safetensors").write_text("not weights")
+    for name in ("notes.safetensors", "gone.safetensors"):
+        with pytest.raises(InputError, match=name):
+            open_tower(TOY, str(tmp_path / name))
 
 
 def pairs_data() -> Data:

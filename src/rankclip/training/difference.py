@@ -52,7 +52,7 @@ class Config:
     fading: float = 1.0  # factor of the rate after each epoch
     average: float = 1.0  # share of the tuned weights: less than 1 mixes the original ones in
     rank: int = 8  # of the updates of `lowrank`
-    tower: str = ""  # torch checkpoint of the text tower, for a backbone that ships without one
+    tower: str = ""  # safetensors file of the text tower, for a backbone whose package holds graphs only
     pairs: int = 60_000  # pairs that the generator looks at
     each: int = 2  # sentences a pair at most
     rare: int = 120_000  # further pairs, for the facts that are rare (all but presence and relation)
@@ -230,18 +230,11 @@ class Tower(nn.Module):
 
 
 def open_tower(backbone: Backbone, checkpoint: str) -> Tower:
-    """Load a trainable text tower: from a checkpoint of `training/models/mini.py`, else from open_clip's weights."""
+    """Load a trainable text tower: from a file that `training/models/mini.py` reads, else from open_clip's weights."""
     if checkpoint:
-        mini = load("rankclip.training.models.mini")
-        kept = runs.load(Path(checkpoint))
-        if kept is None or "tower" not in kept:
-            raise InputError(f"--set tower={checkpoint}: no text tower in it", hint='give a file with {"tower": state, "config": settings}')
-        names = set(mini.TextConfig.__dataclass_fields__)
-        inner = mini.TextTower(mini.TextConfig(**{name: value for name, value in kept["config"].items() if name in names}))
-        inner.load_state_dict(kept["tower"])
-        return Tower(inner, backbone.context, clip=False)
+        return Tower(load("rankclip.training.models.mini").read_text_tower(Path(checkpoint)), backbone.context, clip=False)
     if "architecture" not in backbone.extra:
-        raise ModelError(f"{backbone.name} ships without a text tower that torch can train", hint="give its checkpoint (--set tower=FILE), or use recipe=map")
+        raise ModelError(f"{backbone.name} ships without a text tower that torch can train", hint="give its weights (--set tower=FILE), or use recipe=map")
     return Tower(load("rankclip.engines.torch_engine").load_towers(backbone).float(), backbone.context, clip=True)
 
 

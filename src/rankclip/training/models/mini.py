@@ -8,13 +8,18 @@ Both end in the same 384-d space. Shape letters: B batch, P patches, T tokens, W
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rankclip.backbones.tokens import CONTEXT, END, VOCABULARY
+from rankclip.errors import InputError
 
 # ---------------------------------------------------------------- text tower
 
@@ -80,6 +85,27 @@ class TextBlock(nn.Module):
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)  # [B, H, T, W/H]
         x = x + self.out(attended.transpose(1, 2).reshape(size, length, width))
         return x + self.down(F.gelu(self.up(self.norm2(x))))
+
+
+def write_text_tower(tower: TextTower, path: Path, licence: str) -> None:
+    """Write a text tower as float16 safetensors, its settings in the header."""
+    weights = {name: value.detach().half().contiguous() for name, value in tower.state_dict().items()}
+    save_file(weights, path, {"config": json.dumps(asdict(tower.config)), "licence": licence})
+
+
+def read_text_tower(path: Path) -> TextTower:
+    """Read a text tower with float32 weights from its safetensors file, whose header holds the settings.
+
+    Raises InputError for a file that is missing or holds something else.
+    """
+    try:
+        with safe_open(path, framework="pt") as kept:
+            tower = TextTower(TextConfig(**json.loads(kept.metadata()["config"])))
+            tower.load_state_dict({name: kept.get_tensor(name).float() for name in kept.keys()})  # noqa: SIM118 (it is no dict)
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        cause = str(error).splitlines()[0][:120]
+        raise InputError(f"{path}: no text tower of rankclip-mini ({cause})", hint="the repository has it: weights/rankclip-mini-text.safetensors") from error
+    return tower
 
 
 # ---------------------------------------------------------------- image tower
