@@ -23,7 +23,8 @@ from torch import Tensor, nn
 
 from rankclip.errors import InputError
 from rankclip.evaluation import composition as metrics
-from rankclip.evaluation.composition import Figure, Values
+from rankclip.evaluation.composition import Values
+from rankclip.evaluation.figure import Figure
 from rankclip.training import runs
 from rankclip.training.composer_data import BLOCK, HEADLINE, Data, Triplets, baselines, measured
 from rankclip.training.models import composer as models
@@ -99,21 +100,20 @@ class Outcome:
 def near_misses(data: Data) -> np.ndarray:
     """Photos that share much with a row's photo or its text, but are not right: int64 [n, 2 * POOL], the first half like the photo.
 
-    A row's right photos, its reference and every photo with the target's label are left out.
+    A row's right photos and its reference are left out.
     """
     train, gallery = data.train, data.train_gallery
     vectors = data.photos.pooled[gallery]
-    label_of = np.full(len(data.photos.pooled), -2)
-    label_of[train.target[train.target >= 0]] = train.label[train.target >= 0]
+    column = np.full(len(data.photos.pooled), -1)
+    column[gallery] = np.arange(len(gallery))
     found = np.empty((len(train), 2 * POOL), np.int64)
     for start in range(0, len(train), BLOCK):
         rows = np.arange(start, min(start + BLOCK, len(train)))
         for half, queries in enumerate((data.photos.pooled[train.reference[rows]], data.instructions.pooled[train.instruction[rows]])):
             scores = queries @ vectors.T  # [B, G]
-            wrong = (label_of[gallery][None] == train.label[rows, None]) & (train.label[rows, None] >= 0)
-            wrong |= gallery[None] == train.reference[rows, None]
-            wrong |= gallery[None] == train.target[rows, None]
-            scores[wrong] = -2.0
+            for place, row in enumerate(rows.tolist()):
+                own = column[[train.reference[row], *train.right[row]]]
+                scores[place, own[own >= 0]] = -2.0
             count = min(POOL, len(gallery))
             best = np.argpartition(-scores, count - 1, axis=1)[:, :count]
             found[rows, half * POOL : (half + 1) * POOL] = gallery[np.resize(best.T, (POOL, len(rows))).T]
