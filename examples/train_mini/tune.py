@@ -2,7 +2,7 @@
 
 The image tower stays as it is (its embeddings of every training photo, one plain and some random views, are made once); the text tower follows with
 a contrastive loss on the photos' sentences, while the distillation goes on with as many sentences of the whole collection, so that words no photo
-shows keep their meaning. Time on two cores: half an hour.
+shows keep their meaning. Time on two cores: half an hour, a third of it for the embeddings.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Config:
     seed: int = 0
     views: int = 1  # random views of each photo beside the plain one
     batch: int = 512
-    steps: int = 900
+    steps: int = 600
     rate: float = 2e-4
     warmup: int = 50
     decay: float = 0.02
