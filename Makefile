@@ -45,3 +45,8 @@ bench:
 
 demo:
 	$(PYTHON) -m rankclip demo
+
+SHARED ?= ../shared
+SHEETS ?= /tmp/rankclip-sheets
+sheets:
+	$(PYTHON) examples/sheets.py --shared $(SHARED) --out $(SHEETS)
