@@ -168,6 +168,7 @@ class EmbedReport:
     new: int = 0
     unchanged: int = 0
     moved: int = 0
+    again: int = 0  # embedded before and now once more (`force`)
     copies: int = 0  # same content at another path: recognised, not embedded again
     failed: int = 0
     remembered: int = 0  # failures of earlier runs, not tried again
@@ -183,11 +184,11 @@ class EmbedReport:
     @property
     def due(self) -> int:
         """Photos that this run had to do something about."""
-        return self.new + self.copies + self.moved + self.failed + self.left
+        return self.new + self.again + self.copies + self.moved + self.failed + self.left
 
     @property
     def found(self) -> int:
-        return self.left + self.new + self.unchanged + self.moved + self.copies + self.failed + self.remembered
+        return self.left + self.new + self.again + self.unchanged + self.moved + self.copies + self.failed + self.remembered
 
 
 @dataclass(frozen=True, slots=True)

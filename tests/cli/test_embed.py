@@ -1,11 +1,14 @@
 """`embed`: what is new, unchanged, moved, copied, failed; the summary line."""
 
+import json
 import os
 import shutil
 from pathlib import Path
 
 import pytest
 from tests.conftest import Run, noise_photo, square
+
+from rankclip.engines.toy import ToyEngine
 
 
 def summary(err: str) -> str:
@@ -53,7 +56,33 @@ def test_a_changed_photo_is_embedded_again(run: Run, squares: Path) -> None:
 def test_force_embeds_everything_again(run: Run, squares: Path) -> None:
     run("embed", "photos")
     found = run("embed", "photos", "--force")
-    assert summary(found.err) == "rankclip: 0 new, 0 unchanged, 5 copies"
+    assert summary(found.err) == "rankclip: 0 new, 0 unchanged, 5 embedded again" and "photos/s, decode " in found.err
+
+
+def test_force_replaces_what_is_stored(run: Run, squares: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copy(squares / "red.png", squares / "red_again.png")
+    run("embed", "photos", "--no-tokens")
+    old = ToyEngine.encode_images
+    monkeypatch.setattr(ToyEngine, "encode_images", lambda self, pixels: old(self, pixels[..., ::-1]))  # another version would see other colours
+    assert run("rank", "photos", "red").lines[0] == "photos/red.png"
+    assert summary(run("embed", "photos").err) == "rankclip: 0 new, 6 unchanged"
+    assert summary(run("embed", "photos", "--force").err) == "rankclip: 0 new, 0 unchanged, 5 embedded again, 1 copies"
+    assert run("rank", "photos", "red").lines[0] == "photos/blue.png"
+    space = json.loads(run("store", "info", "--json").text)["spaces"][0]
+    assert (space["rows"], space["token_rows"]) == (5, 5), "no replaced row stays, and the tokens are there now"
+    assert run("store", "verify").code == 0
+
+
+def test_force_that_is_cut_short_goes_by_the_last_rows(run: Run, squares: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("embed", "photos")
+    old = ToyEngine.encode_images
+    monkeypatch.setattr(ToyEngine, "encode_images", lambda self, pixels: old(self, pixels[..., ::-1]))
+    monkeypatch.setattr("rankclip.store.upkeep.drop_replaced", lambda store, space: None)  # as after a kill
+    run("embed", "photos", "--force")
+    assert json.loads(run("store", "info", "--json").text)["spaces"][0]["rows"] == 10
+    assert run("rank", "photos", "red").lines[0] == "photos/blue.png"
+    assert run("store", "compact").text == "5 rows erased\n"
+    assert run("rank", "photos", "red").lines[0] == "photos/blue.png"
 
 
 def test_retry_failed(run: Run, squares: Path) -> None:

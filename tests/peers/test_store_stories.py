@@ -248,7 +248,7 @@ def test_row_20_a_full_run_takes_edited_photos_and_counts_all(run: Run, photos: 
     os.utime(edited, ns=(when, when))
     (photos / "bad.jpg").write_text("no")
     assert f"0 new, {PHOTOS + 1} unchanged" in run("embed", "photos").err
-    assert f"1 new, 0 unchanged, {PHOTOS} copies, 1 failed" in run("embed", "photos", "--force").err
+    assert f"1 new, 0 unchanged, {PHOTOS} embedded again, 1 failed" in run("embed", "photos", "--force").err
     assert run("rank", "photos", "blue").lines[0] == "photos/edited.bmp"
 
 

@@ -203,7 +203,9 @@ class Stop:
 
     def check(self, report: EmbedReport, total: int) -> None:
         if self.event.is_set():
-            raise Interrupted(f"interrupted: kept {report.new + report.copies + report.moved:,} of {total:,} new photos", signal_number=self.number)
+            raise Interrupted(
+                f"interrupted: kept {report.new + report.again + report.copies + report.moved:,} of {total:,} new photos", signal_number=self.number
+            )
 
 
 class Deadline(threading.Event):
@@ -231,15 +233,15 @@ class Deadline(threading.Event):
 def summary(report: EmbedReport) -> str:
     """Say in one line what a run of `embed` did."""
     parts = [f"{report.new:,} new", f"{report.unchanged:,} unchanged"]
-    parts += [f"{count:,} {name}" for count, name in ((report.moved, "moved"), (report.copies, "copies"), (report.failed, "failed"),
-                                                     (report.remembered, "failed before")) if count]  # fmt: skip
+    parts += [f"{count:,} {name}" for count, name in ((report.again, "embedded again"), (report.moved, "moved"), (report.copies, "copies"),
+                                                     (report.failed, "failed"), (report.remembered, "failed before")) if count]  # fmt: skip
     left_out = [f"{count:,} {reason}" for reason, count in sorted(report.skipped.reasons.items())]
     left_out += [f"{count:,} .{extension}" for extension, count in sorted(report.skipped.extensions.items(), key=lambda item: (-item[1], item[0]))]
     line = ", ".join(parts)
     if left_out:
         line += f"; left out: {', '.join(printable(part) for part in left_out[:8])}{' ...' if len(left_out) > 8 else ''}"
-    if report.new:
-        rate = report.new / max(report.seconds, 1e-9)
+    if embedded := report.new + report.again:
+        rate = embedded / max(report.seconds, 1e-9)
         line += f"; {rate:.1f} photos/s, decode {report.decode_share:.0%}, model {report.model_share:.0%} of the time; {report.engine}"
     return f"rankclip: {line}"
 

@@ -23,7 +23,7 @@ def embed(
         list[str] | None, typer.Argument(metavar="PATH...", help="folders (recursive) and files; the current folder if none", show_default=False)
     ] = None,
     *,
-    force: Annotated[bool, typer.Option("--force", help="read every photo again, also where size and time are the same")] = False,
+    force: Annotated[bool, typer.Option("--force", help="embed every photo again, also those that are known")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only count what would be done and the disk it needs")] = False,
     time_limit: Annotated[float | None, typer.Option("--time-limit", metavar="SECONDS", help="stop after this long; the next run goes on there")] = None,
     nice: Annotated[int | None, typer.Option("--nice", metavar="N", min=1, max=19, help="give way to other programs, 1 (a little) to 19 (always)")] = None,

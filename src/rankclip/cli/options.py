@@ -193,7 +193,7 @@ def finish(given: Shared, collection: object, report: EmbedReport, stop: console
     console.say_failures(report)
     for note in getattr(collection, "notes", ()):
         console.say(f"rankclip: {note}")
-    if not given.quiet and (always or report.new or report.failed or report.moved or report.copies):
+    if not given.quiet and (always or report.due > report.left):
         console.say(console.summary(report))
     stop.check(report, report.due)
     if not given.quiet:

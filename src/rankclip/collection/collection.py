@@ -66,7 +66,7 @@ class Collection:
     def embed(self, *, retry_failed: bool = False, force: bool = False, allow_truncated: bool = False, dry_run: bool = False) -> EmbedReport:
         """Bring the store up to date with the photos on the disk; returns what was done.
 
-        retry_failed: read again what could not be read before. force: embed everything again.
+        retry_failed: read again what could not be read before. force: embed again what is known, too.
         Raises NothingToDo when no photo is found, StoreLocked when another process writes, InputError for a path that is not there.
         """
         self._check_roots()
@@ -88,11 +88,11 @@ class Collection:
         """Look at the disk and embed what is pending; returns the gallery."""
         walk = Walk(self.present, self.walk_options)
         found = survey(walk, store, store.view(self.backbone.space), retry=retry, force=force)
-        return self._embed_pending(store, walk, found, allow_truncated=allow_truncated)
+        return self._embed_pending(store, walk, found, force=force, allow_truncated=allow_truncated)
 
-    def _embed_pending(self, store: Store, walk: Walk, found: Survey, *, allow_truncated: bool = False) -> Seen:
+    def _embed_pending(self, store: Store, walk: Walk, found: Survey, *, force: bool = False, allow_truncated: bool = False) -> Seen:
         work = load(EMBEDDING).Embedding(
-            store, self.backbone, lambda: self.image_engine, self.settings, self.progress, allow_truncated=allow_truncated, cancel=self.cancel
+            store, self.backbone, lambda: self.image_engine, self.settings, self.progress, force=force, allow_truncated=allow_truncated, cancel=self.cancel
         )
         report = work.run(found)
         self._tell(walk, found, report, work.gallery)
@@ -108,7 +108,7 @@ class Collection:
         gone = found.gone - len(found.moved)
         if gone > max(GONE_FEW, found.unchanged):
             self.notes.append(f"{gone:,} known photos are not there now; nothing about them is forgotten (rankclip store prune does that)")
-        if report is not None and report.new:
+        if report is not None and (report.new or report.again):
             self.report.engine = self.image_engine.describe()
 
     def disk_needed(self, photos: int) -> int:

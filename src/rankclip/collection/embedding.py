@@ -23,6 +23,7 @@ from rankclip.photos.decode import DIGEST_BYTES, DecodeOptions
 from rankclip.photos.pool import NOBODY, DecodePool
 from rankclip.photos.worker import Answer, Task, WorkerOptions
 from rankclip.settings import Settings
+from rankclip.store import upkeep
 from rankclip.store.store import Batch, NewFile, Store
 from rankclip.types import EmbedReport, Failure, Features, Progress
 
@@ -43,7 +44,7 @@ class Embedding:
     """Decode, embed and record the pending files of a survey."""
 
     def __init__(self, store: Store, backbone: Backbone, engine: Callable[[], Engine], settings: Settings, progress: Progress, *,
-                 allow_truncated: bool = False, cancel: threading.Event | None = None) -> None:  # fmt: skip
+                 force: bool = False, allow_truncated: bool = False, cancel: threading.Event | None = None) -> None:  # fmt: skip
         self.store, self.backbone, self.engine, self.settings, self.progress = store, backbone, engine, settings, progress
         self.space = backbone.space
         self.cancel = cancel or threading.Event()
@@ -51,7 +52,8 @@ class Embedding:
         self.worker = WorkerOptions(options, settings.time_limit_photo, settings.memory_limit_photo << 20)
         self.report = EmbedReport()
         self.gallery = Gallery()
-        self.embedded = set(store.view(self.space).embedded)
+        known = set(store.view(self.space).embedded)
+        self.force, self.embedded, self.replaced = force, set() if force else known, known if force else set()  # content numbers
         self.crowded: dict[int, set[bytes]] = {}  # size -> digests embedded, where they are many
         self.waiting: list[Ready] = []  # decoded, not yet a full batch
         self.copies: list[Ready] = []  # content known: only the file is recorded
@@ -69,7 +71,9 @@ class Embedding:
             with DecodePool(self.worker, self.settings.worker_count()) as pool, ThreadPoolExecutor(1, "model") as model:
                 self._loop(found.pending, pool, model)
             self.progress.done()
-        self.report.left = len(found.pending) - self.report.new - self.report.copies - self.report.failed
+        if self.force and not self.cancel.is_set():
+            upkeep.drop_replaced(self.store, self.space)
+        self.report.left = len(found.pending) - self.report.new - self.report.again - self.report.copies - self.report.failed
         self.report.seconds = time.monotonic() - began
         if found.pending and self.report.seconds > 0:
             self.report.decode_share = self.decode_seconds / self.report.seconds / self.settings.worker_count()
@@ -165,13 +169,15 @@ class Embedding:
         fresh = [row for row, file in enumerate(files) if file.digest not in {f.digest for f in files[:row]} and self._is_new(file.digest)]
         tokens = features.tokens[fresh] if features.tokens is not None and self.settings.tokens else None
         self.store.add(self.space, Batch(files, features.pooled[fresh], tokens, [files[row].digest for row in fresh]))
+        again = len(self.replaced.intersection(self.store.catalogue.content_of(files[row].digest) for row in fresh))
         for ready, file in zip(batch, files, strict=True):
             content = self.store.catalogue.content_of(file.digest)
             self.embedded.add(content)
             if file.stamp.size in self.crowded:
                 self.crowded[file.stamp.size].add(file.digest)
             self.gallery.add(content, ready.file.shown)
-        self.report.new += len(fresh)
+        self.report.new += len(fresh) - again
+        self.report.again += again
         self.report.copies += len(batch) - len(fresh)
         self.progress.advance(len(batch))
 

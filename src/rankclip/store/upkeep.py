@@ -263,7 +263,7 @@ def _drop_files(store: Store, files: list[int]) -> None:
 
 
 def compact(store: Store) -> int:
-    """Erase the features of contents that no file has any more; returns how many rows went."""
+    """Erase the features of contents that no file has any more, and rows that were replaced; returns how many rows went."""
     used = {row[0] for row in store.catalogue.connection.execute("SELECT DISTINCT content FROM file WHERE content != 0")}
     gone = 0
     for space in store.catalogue.spaces():
@@ -281,8 +281,23 @@ def compact(store: Store) -> int:
     return gone
 
 
+def drop_replaced(store: Store, space: Space) -> None:
+    """Erase the rows of a space that a later row of the same content has replaced."""
+    view = store.view(space)
+    keep = {POOLED: _last_rows(view.contents), TOKENS: _last_rows(view.token_contents)}
+    if len(keep[POOLED]) + len(keep[TOKENS]) < view.rows + view.token_rows:
+        rewrite(store, space, keep, point="compact-commit")
+
+
+def _last_rows(contents: np.ndarray) -> np.ndarray:
+    """The last row of each content, in order, int64."""
+    _, from_end = np.unique(contents[::-1], return_index=True)
+    return np.sort(len(contents) - 1 - from_end)
+
+
 def _used_rows(contents: np.ndarray, used: set[int]) -> np.ndarray:
-    return np.flatnonzero(np.isin(contents, np.fromiter(used, np.int64, len(used))))
+    rows = _last_rows(contents)
+    return rows[np.isin(contents[rows], np.fromiter(used, np.int64, len(used)))]
 
 
 # ---------------------------------------------------------------- export
