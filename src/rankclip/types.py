@@ -237,7 +237,7 @@ class Ranking(Sequence[Hit]):
     scores: np.ndarray  # float64 [K]
     cosines: np.ndarray | None = None  # float32 [K]
     percentiles: np.ndarray | None = None  # float32 [K]
-    values: np.ndarray | None = None  # float32 [K]
+    values: np.ndarray | None = None  # float32 [K], NaN where the head could not read the photo
     intervals: np.ndarray | None = None  # float32 [K, 2]
     applies: np.ndarray | None = None  # bool [K]
     ranks: np.ndarray | None = None  # int64 [K]; None: 1 ... K
@@ -265,11 +265,12 @@ class Ranking(Sequence[Hit]):
         index = range(len(self))[index]
 
         def pick(column: np.ndarray | None, kind: type) -> Any:
-            return None if column is None else kind(column[index])
+            return None if column is None or column[index] != column[index] else kind(column[index])  # NaN: not known for this photo
 
-        interval = None if self.intervals is None else (float(self.intervals[index][0]), float(self.intervals[index][1]))
+        value = pick(self.values, float)
+        interval = None if self.intervals is None or value is None else (float(self.intervals[index][0]), float(self.intervals[index][1]))
         return Hit(int(self.ranks[index]) if self.ranks is not None else index + 1, self.paths[index], float(self.scores[index]),
-                   pick(self.cosines, float), pick(self.percentiles, float), pick(self.values, float), interval, pick(self.applies, bool),
+                   pick(self.cosines, float), pick(self.percentiles, float), value, interval, pick(self.applies, bool),
                    pick(self.photo_cosines, float), pick(self.text_cosines, float), pick(self.truncated, bool))  # fmt: skip
 
     def __iter__(self) -> Iterator[Hit]:

@@ -1,6 +1,7 @@
 """`finetune adapter` and `rank` by what it learnt, as a user runs them."""
 
 import csv
+import dataclasses
 import json
 import os
 import shutil
@@ -11,6 +12,8 @@ import pytest
 from PIL import Image
 from tests.conftest import Run, subprocess_environment
 
+from rankclip.collection import Collection, features
+from rankclip.evaluation import ranking as metrics
 from rankclip.heads import packs
 
 pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.mark.filterwarnings("ignore::UserWarning")]
@@ -137,6 +140,46 @@ def test_a_small_head_needs_neither_token_states_nor_patch_tokens(run: Run, labe
     assert np.corrcoef([int(Path(hit["path"]).stem) for hit in hits], range(60))[0, 1] < -0.5, "redder photos come first"
     told = json.loads(run("diff", "photos/58.png", "photos/01.png", "--json").text)
     assert [one["text"] for one in told["attributes"] if one.get("unit") == "points"], "two photos are compared by it as well"
+
+
+def teach_subject(photos: str, holds: str) -> None:
+    """Put the probe "the photo holds a face" into the pack, as `examples/train_adapter` fits it: on embeddings, by whether a name begins with `holds`."""
+    collection = Collection(photos, engine="toy")
+    with collection.opened(scan=False) as (store, view, gallery):
+        pooled = features.read(store, view, gallery.contents).pooled
+        names = [Path(path).name for path in gallery.paths(np.arange(len(gallery.contents)))]
+    weights, bias = metrics.ridge(pooled, np.array([1.0 if name.startswith(holds) else -1.0 for name in names]), 1e-6)
+    pack = packs.find("redness")
+    tasks = [{**task, "subject": [*weights.tolist(), bias]} for task in pack.card.config["tasks"]]
+    files = {name: pack.file(name).read_bytes() for name in pack.card.files}
+    packs.write(pack.folder, dataclasses.replace(pack.card, config={**pack.card.config, "tasks": tasks}), files)
+
+
+def test_photos_without_a_face_come_last_and_are_marked(run: Run, labelled: Path) -> None:
+    for number in range(8):
+        Image.new("RGB", (24, 24), (20 + number, 20, 240)).save(labelled / "photos" / f"sea{number}.png")
+    Image.new("RGB", (24, 24), (28, 20, 240)).save(labelled / "photos" / "blind.png")
+    assert run("embed", "photos/blind.png", "--no-tokens").code == 0
+    for photo in (labelled / "photos").glob("[0-9]*"):
+        photo.rename(photo.with_name(f"face{photo.name}"))
+    (labelled / "labels.csv").write_text((labelled / "labels.csv").read_text().replace("photos/", "photos/face"))
+    assert run("finetune", "adapter", "--data", "labels.csv", "--instruction", "Sort the faces by age", "--unit", "years", *SMALL).code == 0
+    run("embed", "photos")
+    teach_subject("photos", "face")
+    for instruction in ("older faces first", "younger faces first"):
+        found = run("rank", "photos", instruction, "--json", "--explain")
+        assert found.code == 0, found.err
+        hits = [json.loads(line) for line in found.lines]
+        names = [Path(hit["path"]).stem for hit in hits]
+        assert [hit["applies"] for hit in hits] == [True] * 60 + [False] * 9 and names[-1] == "blind"
+        assert all(name.startswith("face") for name in names[:60]) and all(name.startswith("sea") for name in names[60:68])
+        assert all(hit["unit"] == "years" and "value" in hit for hit in hits[:68]) and "value" not in hits[68] and "interval" not in hits[68]
+        assert "head redness was trained on 'Sort the faces by age'; 9 of 69 photos do not show its subject and come last" in found.err
+        assert "1 photos have no patch tokens and come last" in found.err
+        order = np.corrcoef([int(name[4:]) for name in names[:60]], range(60))[0, 1]
+        assert order < -0.5 if instruction.startswith("older") else order > 0.5
+    rows = [line for line in run("rank", "photos", "older faces first", "--format", "table", "--all").lines if ".png" in line]
+    assert ["does not apply" in row for row in rows] == [False] * 60 + [True] * 9
 
 
 def test_winners_and_losers(run: Run, labelled: Path) -> None:

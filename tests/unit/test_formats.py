@@ -57,6 +57,11 @@ def test_json_has_a_heads_values_and_no_nulls() -> None:
         (12.5, "years", [9.0, 15.0], False),
     ]
     assert all(value is not None for one in objects for value in one.values())
+    values, intervals = np.array([61.0, np.nan], np.float32), np.array([[55, 66], [np.nan, np.nan]], np.float32)
+    read, unread = (
+        json.loads(line, parse_constant=pytest.fail) for line in written("jsonl", ranking(["a", "b"], values=values, intervals=intervals)).splitlines()
+    )
+    assert read["interval"] == [55.0, 66.0] and not {"value", "interval"} & unread.keys(), "what a head could not read has no value"
 
 
 def test_csv_survives_awkward_names() -> None:
@@ -92,6 +97,7 @@ def test_an_empty_ranking_is_no_error(name: str) -> None:
 def test_scores_with_values() -> None:
     assert table.score_text(Hit(1, "a", 0.5, value=61.0, interval=(55.0, 66.0)), with_values=True) == "61 ± 5.5"
     assert table.score_text(Hit(1, "a", 0.5, value=61.0, applies=False), with_values=True) == "does not apply"
+    assert table.score_text(Hit(1, "a", 0.5), with_values=True) == "unknown"
 
 
 def test_rows_are_hits() -> None:

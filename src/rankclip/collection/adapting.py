@@ -81,17 +81,23 @@ def rank(adapter: Adapter, match: Match, instruction: Instruction, parts: Parts,
     keep = cut(keys[index], options)
     index, ranks = index[keep], ranks[keep]
     task, known = match.task, bool(match.task.knots)
-    explanation = Explanation(
-        METHOD, match.why, instruction.describe(), (match.text,), f"{adapter.pack.name} {adapter.pack.card.version}, {adapter.pack.folder}"
-    )
     missing = int((~np.isfinite(scores)).sum())
     notes = (f"{missing:,} photos have no patch tokens and come last; run: rankclip embed --force PATH...",) if missing else ()
     return Ranking(
         instruction.text, METHOD, view.space.fingerprint, len(rows), not_yet + len(parts.gallery.contents) - len(places),
         parts.gallery.paths(places[index]), plain[index], percentiles=scoring.percentiles(ranks, len(rows)), ranks=ranks,
         values=task.values(scores[index]) if known else None, intervals=task.intervals(scores[index]) if known else None,
-        applies=None if applies is None else applies[index], unit=task.unit, meaning=task.name, explanation=explanation, notes=notes,
+        applies=None if applies is None else applies[index], unit=task.unit, meaning=task.name,
+        explanation=explain(adapter, match, instruction, applies), notes=notes,
     )  # fmt: skip
+
+
+def explain(adapter: Adapter, match: Match, instruction: Instruction, applies: np.ndarray | None) -> Explanation:
+    """Say which head answers and why, and how many photos it does not apply to. applies: bool [G] or None."""
+    rule = match.why
+    if applies is not None and not applies.all():
+        rule += f"; {int((~applies).sum()):,} of {len(applies):,} photos do not show its subject and come last"
+    return Explanation(METHOD, rule, instruction.describe(), (match.text,), f"{adapter.pack.name} {adapter.pack.card.version}, {adapter.pack.folder}")
 
 
 def cut(ordered: np.ndarray, options: RankOptions) -> np.ndarray:

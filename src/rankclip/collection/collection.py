@@ -152,6 +152,7 @@ class Collection:
                 match = adapting.choose(adapter, instruction, embed, chosen, view.space)
                 if adapter is not None and match is not None:
                     results.append(adapting.rank(adapter, match, instruction, parts, chosen, self.not_yet))
+                    self.notes += results[-1].notes
                     continue
                 choice = ranking.choose(instruction, chosen.method, head)
                 query = ranking.make_query(choice, instruction, embed, terms, head)
