@@ -41,7 +41,7 @@ class Config:
     heads_epochs: int = 24
     heads_rate: float = 1.5e-3
     map_rate: float = 2e-4
-    epochs: int = 11
+    epochs: int = 10
     rate: float = 2e-4  # trunk
     rate_heads: float = 5e-4  # everything above it
     decay: float = 0.05

@@ -29,7 +29,7 @@ class Config:
     seed: int = 0
     views: int = 1  # random views of each photo beside the plain one
     batch: int = 512
-    steps: int = 600
+    steps: int = 400
     rate: float = 2e-4
     warmup: int = 50
     decay: float = 0.02

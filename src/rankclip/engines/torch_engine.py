@@ -19,6 +19,7 @@ import torch
 from rankclip.backbones.preprocess import to_float
 from rankclip.backbones.specs import Backbone
 from rankclip.backbones.tokens import tokenize
+from rankclip.engines.allocator import keep_freed_memory
 from rankclip.engines.base import normalize
 from rankclip.errors import ModelError
 from rankclip.settings import Settings
@@ -65,6 +66,7 @@ class TorchEngine:
 
 def load_towers(backbone: Backbone) -> Any:
     """Build the architecture and load its weights; code in a checkpoint is never run."""
+    keep_freed_memory()
     assert backbone.folder is not None
     path = backbone.folder / str(backbone.extra.get("checkpoint", CHECKPOINT))
     if not path.is_file():

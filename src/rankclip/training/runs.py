@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import distributed, nn
 
+from rankclip.engines.allocator import keep_freed_memory
 from rankclip.errors import InputError, ModelError
 
 LAST = "last.pt"
@@ -51,10 +52,11 @@ class Team:
 
 
 def join_team(device: str = "auto") -> Team:
-    """Join the processes of torchrun, if it started this one.
+    """Join the processes of torchrun, if it started this one, and keep freed memory: steps are several times faster.
 
     Raises ModelError for a device that is not there.
     """
+    keep_freed_memory()
     rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     cuda = torch.cuda.is_available()
     if device.startswith("cuda") and not cuda:
