@@ -52,7 +52,7 @@ class Team:
 
 
 def join_team(device: str = "auto") -> Team:
-    """Join the processes of torchrun, if it started this one, and keep freed memory: steps are several times faster.
+    """Join the processes of torchrun, if it started this one, and keep freed memory (see `engines/allocator.py`).
 
     Raises ModelError for a device that is not there.
     """
