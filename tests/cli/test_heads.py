@@ -41,6 +41,13 @@ def test_a_changed_file_is_not_loaded(tmp_path: Path) -> None:
         packs.Pack(pack.card, tmp_path / "gone").file("head.onnx")
 
 
+def test_a_file_that_is_no_graph_is_named(tmp_path: Path) -> None:
+    pack = packs.write(tmp_path / "ages", card(), {"head.onnx": b"graph"})
+    with pytest.raises(ModelError, match="head.onnx: cannot be loaded") as caught:
+        pack.session("head.onnx")
+    assert "install the head ages again" in caught.value.hint
+
+
 def test_a_head_of_another_space_says_so(tmp_path: Path) -> None:
     packs.write(tmp_path / "ages", card(space="f" * 16), {"head.onnx": b"graph"})
     with pytest.raises(SpaceMismatch, match="made for toy") as caught:

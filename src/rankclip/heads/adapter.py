@@ -19,7 +19,6 @@ import numpy as np
 from rankclip.errors import ModelError
 from rankclip.heads.packs import Pack
 from rankclip.instructions import Instruction, parse
-from rankclip.registry import load
 
 GRAPH, MATCHER = "head.onnx", "matcher.npz"
 BATCH = 64
@@ -181,15 +180,7 @@ class Adapter:
 
     @cached_property
     def _session(self) -> Any:
-        runtime = load("onnxruntime")
-        options = runtime.SessionOptions()
-        options.log_severity_level = 3
-        try:
-            return runtime.InferenceSession(str(self.pack.file(GRAPH)), options, providers=["CPUExecutionProvider"])
-        except ModelError:
-            raise
-        except Exception as error:  # the runtime's own errors have no common base
-            raise ModelError(f"{self.pack.folder / GRAPH}: cannot be loaded ({str(error).splitlines()[0][:120]})", hint="install the head again") from error
+        return self.pack.session(GRAPH)
 
 
 def same_order(own: Instruction, asked: Instruction) -> bool | None:

@@ -14,7 +14,6 @@ import numpy as np
 
 from rankclip.errors import ModelError
 from rankclip.heads.packs import Pack
-from rankclip.registry import load
 from rankclip.types import Features
 
 GRAPH = "head.onnx"
@@ -70,15 +69,7 @@ class ComposerHead:
 
     @cached_property
     def _session(self) -> Any:
-        runtime = load("onnxruntime")
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads, options.log_severity_level = self.threads, 3
-        try:
-            return runtime.InferenceSession(str(self.pack.file(GRAPH)), options, providers=["CPUExecutionProvider"])
-        except ModelError:
-            raise
-        except Exception as error:  # the runtime's own errors have no common base
-            raise ModelError(f"{self.pack.folder / GRAPH}: cannot be loaded ({str(error).splitlines()[0][:160]})", hint="install the head again") from error
+        return self.pack.session(GRAPH, self.threads)
 
     @cached_property
     def _inputs(self) -> frozenset[str]:

@@ -26,7 +26,6 @@ from rankclip.backbones.tokens import END, tokenize
 from rankclip.errors import ModelError
 from rankclip.heads.packs import Pack
 from rankclip.heads.sides import read
-from rankclip.registry import load
 
 MATRIX, GRAPH, AXES = "head.npz", "head.onnx", "axes.npz"
 FORMS = ("map", "whole", "tower")
@@ -144,10 +143,7 @@ class DifferenceHead:
 
     @cached_property
     def _session(self) -> Any:
-        runtime = load("onnxruntime")
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads, options.log_severity_level = 1, 3
-        return runtime.InferenceSession(str(self.pack.file(GRAPH)), options, providers=["CPUExecutionProvider"])
+        return self.pack.session(GRAPH, threads=1)
 
 
 def normalised(rows: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from rankclip.errors import InputError, ModelError, SpaceMismatch
-from rankclip.registry import HEADS, check_name
+from rankclip.registry import HEADS, check_name, load
 from rankclip.settings import user_folder
 from rankclip.types import Space
 
@@ -68,6 +68,21 @@ class Pack:
         if digest != self.card.files.get(name):
             raise ModelError(f"{path}: not the file that the head's card names (sha256 differs)", hint=self._again)
         return path
+
+    def session(self, name: str, threads: int = 0) -> Any:
+        """Load one of the pack's ONNX graphs into an inference session on the CPU. threads: 0 leaves the number to the runtime.
+
+        Raises ModelError for a file that is missing, changed, or no graph.
+        """
+        path = self.file(name)
+        runtime = load("onnxruntime")
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads, options.log_severity_level = threads, 3
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting threads would burn the cores of a busy machine
+        try:
+            return runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # the runtime's own errors have no common base
+            raise ModelError(f"{path}: cannot be loaded ({str(error).splitlines()[0][:160]})", hint=self._again) from error
 
     @property
     def _again(self) -> str:
