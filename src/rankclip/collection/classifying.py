@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rankclip import scoring
+from rankclip import jsonl, scoring
 from rankclip.errors import InputError, NothingToDo
 from rankclip.scoring import unit
 
@@ -106,22 +105,15 @@ def compared_embeddings(collection: Collection, embed: scoring.Embed, compared: 
 
 def read_compared(path: Path, names: Sequence[str]) -> list[Compared]:
     """Read comparing sentences. Raises InputError naming the line."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--comparative {path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
-    rows = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
+    rows, needs = [], 'needs a JSON object with "a", "b" and "text"'
+    for place, found in jsonl.read(path, option="--comparative", expected=needs):
         try:
-            found = json.loads(line)
             one = Compared(str(found["a"]), str(found["b"]), str(found["text"]))
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f'{path}, line {number}: needs a JSON object with "a", "b" and "text"') from error
+        except KeyError as error:
+            raise InputError(f"{place}: {needs}") from error
         for name in (one.a, one.b):
             if name not in names:
-                raise InputError(f"{path}, line {number}: {name!r} is not one of the classes")
+                raise InputError(f"{place}: {name!r} is not one of the classes")
         rows.append(one)
     return rows
 

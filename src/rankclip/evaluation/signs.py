@@ -11,7 +11,6 @@ Source: Sam et al. 2025 and its code (`pc_clip`, commit f36814e); the errors are
 from __future__ import annotations
 
 import io
-import json
 import pickle
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from rankclip import jsonl
 from rankclip.collection import Collection
 from rankclip.collection.differences import find
 from rankclip.contrast import sentences
@@ -99,18 +99,16 @@ def read_jsonl(source: Path, released: bool) -> Iterator[Test]:
     """Rows of one's own: {"task", "high", "low"} gives the two sentences, {"task", "side", "path"} a photo of one side."""
     said: dict[str, tuple[str, str]] = {}
     photos: dict[str, dict[str, list[str]]] = {}
-    for number, line in enumerate(source.read_text(encoding="utf-8").splitlines(), 1):
-        if not line.strip():
-            continue
+    needs, example = "needs task with high and low, or with side and path", 'side is "high" or "low"'
+    for place, row in jsonl.read(source, expected=needs, hint=example):
         try:
-            row = json.loads(line)
             name = str(row["task"])
             if "side" in row:
                 photos.setdefault(name, {"high": [], "low": []})[row["side"]].append(str(source.parent / row["path"]))
             else:
                 said[name] = (str(row["high"]), str(row["low"]))
         except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{source}, line {number}: needs task with high and low, or with side and path", hint='side is "high" or "low"') from error
+            raise InputError(f"{place}: {needs}", hint=example) from error
     for name, (high, low) in said.items():
         sides = photos.get(name, {"high": [], "low": []})
         yield Test(name, tuple(sides["high"]), tuple(sides["low"]), high, low)

@@ -10,10 +10,11 @@ the one that is named.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from rankclip import jsonl
 from rankclip.errors import InputError
 
 KEYS = ("reference", "instruction", "target", "caption", "original")
@@ -37,24 +38,14 @@ def read(path: Path) -> list[Triplet]:
     >>> read(Path("triplets.jsonl"))[0].instruction  # doctest: +SKIP
     'in red instead of blue'
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
-    found = [parsed(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
+    found = [parsed(row, place) for place, row in jsonl.read(path)]
     if not found:
         raise InputError(f"{path}: no triplets in it", hint='a line looks like: {"reference": "a.jpg", "instruction": "in red", "target": "b.jpg"}')
     return found
 
 
-def parsed(line: str, place: str) -> Triplet:
+def parsed(row: dict[str, Any], place: str) -> Triplet:
     """Read one line; unknown keys are ignored, so that files may carry more."""
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise InputError(f"{place}: not JSON ({error})") from error
-    if not isinstance(row, dict):
-        raise InputError(f"{place}: not a JSON object")
     targets = row.get("target", [])
     targets = [targets] if isinstance(targets, str) else targets
     texts = {name: row.get(name, "") for name in ("reference", "instruction", "caption", "original")}

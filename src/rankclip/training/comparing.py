@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rankclip import contrast
+from rankclip import contrast, jsonl
 from rankclip.collection import Collection, features
 from rankclip.errors import InputError, NothingToDo
 from rankclip.heads import packs
@@ -84,31 +84,13 @@ class Done:
 # ---------------------------------------------------------------- files
 
 
-def lines_of(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Read JSON objects with their line numbers. Raises InputError naming file and line."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            found = json.loads(line)
-        except ValueError as error:
-            raise InputError(f"{path}, line {number}: not JSON ({error})", hint="one object a line") from error
-        if not isinstance(found, dict):
-            raise InputError(f"{path}, line {number}: not a JSON object")
-        yield number, found
-
-
 def read_captions_file(path: Path) -> list[Captioned]:
     """Read `path`, `captions` (or `caption`), and where they are there `split` and `values`. Paths are relative to the file."""
     rows = []
-    for number, row in lines_of(path):
+    for place, row in jsonl.read(path, hint="one object a line"):
         captions = row.get("captions", [row["caption"]] if "caption" in row else None)
         if not isinstance(row.get("path"), str) or not isinstance(captions, list) or not all(isinstance(one, str) for one in captions):
-            raise InputError(f'{path}, line {number}: needs "path" and "captions"', hint='{"path": "dog.jpg", "captions": ["a dog on a beach"]}')
+            raise InputError(f'{place}: needs "path" and "captions"', hint='{"path": "dog.jpg", "captions": ["a dog on a beach"]}')
         values = {name: float(value) for name, value in row.get("values", {}).items()}
         rows.append(Captioned(located(path, row["path"]), tuple(captions), is_val(row), values))
     return rows
@@ -117,9 +99,9 @@ def read_captions_file(path: Path) -> list[Captioned]:
 def read_pairs_file(path: Path) -> list[GivenPair]:
     """Read `a`, `b`, `text`, and where they are there `reverse` and `split`."""
     rows = []
-    for number, row in lines_of(path):
+    for place, row in jsonl.read(path, hint="one object a line"):
         if not all(isinstance(row.get(name), str) and row[name].strip() for name in ("a", "b", "text")):
-            raise InputError(f'{path}, line {number}: needs "a", "b" and "text"', hint='{"a": "x.jpg", "b": "y.jpg", "text": "brighter, more people"}')
+            raise InputError(f'{place}: needs "a", "b" and "text"', hint='{"a": "x.jpg", "b": "y.jpg", "text": "brighter, more people"}')
         a, b = located(path, row["a"]), located(path, row["b"])
         rows.append(GivenPair(a, b, row["text"], is_val(row)))
         if row.get("reverse"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from rankclip import jsonl
 from rankclip.collection import Collection, features
 from rankclip.engines.base import text_states
 from rankclip.errors import InputError
@@ -36,21 +36,15 @@ class Captioned:
 def read_captions(path: Path) -> list[Captioned]:
     """Read JSONL with `path` and `captions` (or `caption`). Raises InputError naming file and line."""
     found = []
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
+    example = '{"path": "a.jpg", "captions": ["a dog"]}'
+    for place, row in jsonl.read(path, expected="expected path and captions", hint=example):
         try:
-            row = json.loads(line)
             captions = [row["caption"]] if "caption" in row else row["captions"]
             if not captions or not all(isinstance(one, str) and one.strip() for one in captions):
                 raise ValueError("no caption")
             found.append(Captioned(str(row["path"]), tuple(captions), str(row.get("split", ""))))
         except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path}, line {number}: expected path and captions ({error})", hint='{"path": "a.jpg", "captions": ["a dog"]}') from error
+            raise InputError(f"{place}: expected path and captions ({error})", hint=example) from error
     if not found:
         raise InputError(f"{path}: no captions in it")
     return found

@@ -72,8 +72,7 @@ def read_answer(text: str, caption: str) -> dict[str, str] | None:
 
 def read(path: Path) -> list[Triplet]:
     """Read the triplets that were written; answers that were dropped are in the file, too, and left out here."""
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return [Triplet(row["reference"], row["instruction"], (), row["caption"], row["original"], row["split"]) for row in rows if "caption" in row]
+    return [Triplet(row["reference"], row["instruction"], (), row["caption"], row["original"], row["split"]) for row in writer.read(path) if "caption" in row]
 
 
 def words(text: str) -> set[str]:
@@ -86,7 +85,7 @@ def write(endpoint: Endpoint, photos: Sequence[Captioned], path: Path, *, token_
 
     token_limit: stop before asking more once so many tokens were spent, over all runs; 0 for no limit.
     """
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    rows = list(writer.read(path)) if path.exists() else []
     done, spent, kept = {row["reference"] for row in rows}, sum(row.get("tokens", 0) for row in rows), sum("caption" in row for row in rows)
     progress.start(len(photos) - len(done), "captions")
     with path.open("a", encoding="utf-8") as lines:

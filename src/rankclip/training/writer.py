@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rankclip.errors import InputError, Interrupted, NetworkError
+from rankclip import jsonl
+from rankclip.errors import Interrupted, NetworkError
 from rankclip.types import Progress
 
 SHORTEST = 60  # characters of an answer that says enough
@@ -149,12 +150,8 @@ class Written:
 
 
 def read(path: Path) -> Iterator[dict[str, Any]]:
-    """Read outcomes back; a last line that was cut short by a kill is asked again."""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    for number, line in enumerate(lines, 1):
-        try:
-            yield json.loads(line)
-        except ValueError as error:
-            if number < len(lines):
-                raise InputError(f"{path}, line {number}: not JSON", hint="remove that line: its pair is asked about again") from error
-            path.write_text("\n".join(lines[:-1]) + ("\n" if len(lines) > 1 else ""), encoding="utf-8")
+    """Read outcomes back; a last line that was cut short by a kill is taken out, so that its question is asked again."""
+    text = path.read_text(encoding="utf-8")
+    if not text.endswith("\n"):
+        path.write_text(text[: text.rfind("\n") + 1], encoding="utf-8")
+    yield from (row for _, row in jsonl.read(path, hint="remove that line: its question is asked again"))
