@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from rankclip.errors import InputError
+from rankclip.evaluation.figure import Figure
 
 FASHIONIQ_AT = (10, 50)
 CIRR_AT, SUBSET_AT = (1, 5, 10, 50), (1, 2, 3)
@@ -160,17 +160,8 @@ def triplets(blocks: Blocks, references: Sequence[int], targets: Sequence[Sequen
 # ---------------------------------------------------------------- intervals
 
 
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """A mean over queries with its 95 % bootstrap interval, all as shares (or places)."""
-
-    value: float
-    low: float
-    high: float
-
-
 def figure(values: np.ndarray, seed: int = 0) -> Figure:
-    """The mean of some values and where it would lie with other queries.    values: float [Q]."""
+    """The mean of some values over queries, shares or places, and where it would lie with other queries.    values: float [Q]."""
     if not len(values):
         return Figure(float("nan"), float("nan"), float("nan"))
     means = resampled(values, seed)

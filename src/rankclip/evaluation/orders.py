@@ -29,7 +29,7 @@ from rankclip.collection import Collection
 from rankclip.errors import InputError
 from rankclip.evaluation import labels
 from rankclip.evaluation import ranking as metrics
-from rankclip.evaluation.ranking import Figure
+from rankclip.evaluation.figure import Figure
 
 AGE, QUALITY = "Sort by age", "Rank the technical quality of the photos"
 ADIENCE_GROUPS = ((0, 2), (4, 6), (8, 13), (15, 20), (25, 32), (38, 43), (48, 53), (60, 100))  # years

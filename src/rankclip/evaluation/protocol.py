@@ -19,7 +19,8 @@ from rankclip.collection.composition import Composer, Reference, Wish, stored_fe
 from rankclip.errors import InputError
 from rankclip.evaluation import composition as metrics
 from rankclip.evaluation import layouts
-from rankclip.evaluation.composition import Figure, Values
+from rankclip.evaluation.composition import Values
+from rankclip.evaluation.figure import Figure
 from rankclip.evaluation.layouts import Benchmark, Case, grown
 from rankclip.instructions.roles import read_roles
 from rankclip.photos.sniff import extension

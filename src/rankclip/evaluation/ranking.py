@@ -6,23 +6,15 @@ Every metric takes y (true) and p (predicted), float [N]. A group with one disti
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
+
+from rankclip.evaluation.figure import Figure
 
 ROUNDS = 1_000  # bootstrap rounds
 BLOCK = 512  # rows of the pair matrix at once
 
 Metric = Callable[[np.ndarray, np.ndarray], float]
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """A measured value with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 def plcc(y: np.ndarray, p: np.ndarray) -> float:
