@@ -1,4 +1,4 @@
-"""One run of `embed`: look at the disk, decode what is new in worker processes, run the image tower, write. The three overlap.
+"""One run of `embed`: look at the disk, decode what is new in worker processes, run the image tower, write; decoding goes on during both.
 
 The main thread lists, feeds the workers, groups their answers into batches and commits; one thread runs the engine. Batches are always
 padded to full size, so that an embedding is bit-equal whatever its neighbours.
