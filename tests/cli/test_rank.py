@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from tests.conftest import Run, noise_photo, square
 
+from rankclip.engines.toy import ToyEngine
+
 RED_FIRST = [b"photos/red.png", b"photos/blue.png", b"photos/white.png", b"photos/black.png", b"photos/green.png"]
 
 
@@ -119,6 +121,27 @@ def test_plus_and_minus(run: Run, squares: Path) -> None:
     assert run("rank", "photos", "red", "--plus", "3:blue").lines[0] == "photos/blue.png"
     assert run("rank", "photos", "a photo", "--plus", "photos/green.png").lines[0] == "photos/green.png"
     assert run("rank", "photos", "a photo", "--minus", "5:red").lines[-1] == "photos/red.png"
+
+
+@pytest.mark.parametrize("option", ["--plus", "--minus", "--low", "--high"])
+def test_a_photo_that_turns_the_order_but_cannot_be_read(run: Run, squares: Path, tmp_path: Path, option: str) -> None:
+    (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff no photo")
+    other = {"--low": ("--high", "photos/red.png"), "--high": ("--low", "photos/red.png")}.get(option, ())
+    found = run("rank", "photos", "from dark to bright", option, "bad.jpg", *other, "-q")
+    assert (found.code, found.out) == (2, b"") and found.err.splitlines()[0].startswith(f"rankclip: {option} bad.jpg: "), found.err
+    assert f"{option} must be a photo that can be read" in found.err and len(found.err.splitlines()) == 2
+    if other:
+        gone = run("rank", "photos", "from dark to bright", option, "gone.jpg", *other)
+        assert gone.code == 2 and f"{option} gone.jpg: no such photo" in gone.err
+
+
+def test_a_photo_outside_the_store_runs_through_the_tower_alone(run: Run, squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("embed", "photos")
+    square(tmp_path / "elsewhere.png", (40, 160, 50))
+    sizes, encode = [], ToyEngine.encode_images
+    monkeypatch.setattr(ToyEngine, "encode_images", lambda self, pixels: [sizes.append(len(pixels)), encode(self, pixels)][1])
+    assert run("rank", "photos", "a photo", "--plus", "elsewhere.png").lines[0] == "photos/green.png"
+    assert sizes == [1], "not a batch of padding"
 
 
 def test_no_scan_takes_the_store_as_it_is(run: Run, squares: Path) -> None:

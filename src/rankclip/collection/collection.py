@@ -253,31 +253,18 @@ class Collection:
     def _terms(self, store: Store, view: View, options: ranking.RankOptions) -> list[tuple[float, np.ndarray, str]]:
         """Embed what `plus` and `minus` name: texts or photos, each with a weight in front ("2:beach")."""
         terms = []
-        for sign, names in ((1.0, options.plus), (-1.0, options.minus)):
+
+        def photo(option: str, path: str) -> np.ndarray:
+            return composition.read_reference(self, store, view, path, 1.0, option=option).embedding
+
+        for option, sign, names in (("--plus", 1.0, options.plus), ("--minus", -1.0, options.minus)):
             for name in names:
                 weight, text = weighted(name)
-                vector = self._photo_embedding(store, view, text) if os.path.isfile(text) else scoring.phrase_embedding(text, self.text_embedder(store))
+                vector = photo(option, text) if os.path.isfile(text) else scoring.phrase_embedding(text, self.text_embedder(store))
                 terms.append((sign * weight, vector, text))
-        for sign, name in ((1.0, options.high), (-1.0, options.low)) if options.low else ():  # w' = unit(w + x_high - x_low)
-            if not os.path.isfile(name):
-                raise InputError(f"{name}: no such photo", hint="--low and --high each name one photo")
-            terms.append((sign, self._photo_embedding(store, view, name), name))
+        for option, sign, name in (("--high", 1.0, options.high), ("--low", -1.0, options.low)) if options.low else ():  # w' = unit(w + x_high - x_low)
+            terms.append((sign, photo(option, name), name))
         return terms
-
-    def _photo_embedding(self, store: Store, view: View, path: str) -> np.ndarray:
-        """Return a photo's embedding, from the store if it is there, float32 [D]."""
-        folder, name = os.path.split(os.path.abspath(path))
-        known = store.catalogue.files_in(folder).get(name)
-        found = os.stat(path)
-        if known is not None and known.content in view.embedded and (known.size, known.mtime_ns) == (found.st_size, found.st_mtime_ns):
-            row = view.rows_of(np.array([known.content]))
-            return scoring.unit(view.master[row[0]].astype(np.float32))
-        decode = load("rankclip.photos.decode")
-        decoded = decode.decode(path, decode.DecodeOptions(self.backbone.input))
-        assert decoded.pixels is not None
-        batch = np.zeros((self.settings.batch_size, *decoded.pixels.shape), np.uint8)
-        batch[0] = decoded.pixels
-        return self.image_engine.encode_images(batch).pooled[0]
 
     def embed_texts(self, texts: list[str]) -> np.ndarray:
         """Embed texts, float32 [Q, D], unit rows; known ones come from the store."""

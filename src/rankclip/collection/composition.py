@@ -137,11 +137,12 @@ def check_reference(path: str) -> None:
         )
 
 
-def read_reference(collection: Collection, store: Store, view: View, path: str, weight: float) -> Reference:
+def read_reference(collection: Collection, store: Store, view: View, path: str, weight: float, *, option: str = "") -> Reference:
     """Take a photo's features from the store where they are there, else decode it and run the image tower.
 
-    Raises InputError for a photo that cannot be read.
+    option: what named the photo, for messages. Raises InputError for a photo that cannot be read.
     """
+    named = f"{option} {path}".lstrip()
     folder, name = os.path.split(os.path.abspath(path))
     known = store.catalogue.files_in(folder).get(name)
     try:
@@ -152,9 +153,9 @@ def read_reference(collection: Collection, store: Store, view: View, path: str, 
         decode = load("rankclip.photos.decode")
         decoded = decode.decode(path, decode.DecodeOptions(collection.backbone.input))
     except OSError as error:
-        raise InputError(f"{path}: {(error.strerror or str(error)).lower()}") from error
+        raise InputError(f"{named}: {(error.strerror or str(error)).lower()}") from error
     except PhotoError as error:
-        raise InputError(f"{error.path}: {error.reason}", hint="the reference must be a photo that can be read") from error
+        raise InputError(f"{named}: {error.reason}", hint=f"{option or 'the reference'} must be a photo that can be read") from error
     features = run_tower(collection, decoded.pixels)
     content = store.catalogue.content_of(decoded.digest)
     return Reference(path, weight, content if content in view.embedded else -1, features, decoded.facts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -47,6 +48,9 @@ class RankOptions:
                 raise InputError(f"{name} must be at least 1, got {value}")
         if bool(self.low) != bool(self.high):
             raise InputError("--low and --high go together", hint="one photo that shows little of it, and one that shows much")
+        for name, photo in (("--low", self.low), ("--high", self.high)):
+            if photo and not os.path.isfile(photo):
+                raise InputError(f"{name} {photo}: no such photo", hint="--low and --high each name one photo")
         if self.min_percentile is not None and not 0 <= self.min_percentile <= 100:
             raise InputError(f"--min-percentile must be from 0 to 100, got {self.min_percentile:g}")
         if self.bottom is not None and not (self.top is self.min_percentile is self.min_score is None):
