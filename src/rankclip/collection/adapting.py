@@ -133,5 +133,4 @@ def subject_mask(adapter: Adapter, match: Match, parts: Parts, rows: np.ndarray)
     """Which photos hold what the head is about, bool [G]; None where the head does not know."""
     if not (match.task.subject or match.task.subject_words):
         return None
-    pooled = parts.view.master[rows].astype(np.float32)  # [G, D]
-    return adapter.applies(match.task, pooled, parts.embed, match.text, parts.null)
+    return adapter.applies(match.task, parts.view.read_embeddings(rows), parts.embed, match.text, parts.null)

@@ -70,7 +70,7 @@ def classify(collection: Collection, classes: Sequence[str], options: ClassifyOp
         places = np.flatnonzero(rows >= 0)
         if not len(places):
             raise NothingToDo("no photos found", hint="give a folder that holds photos")
-        photos = view.master[rows[places]].astype(np.float32)  # [N, D]
+        photos = view.read_embeddings(rows[places])  # [N, D]
         embed = collection.text_embedder(store)
         plain = embed([TEMPLATE.format(name) for name in names])  # [C, D]
         differences = compared_embeddings(collection, embed, compared)

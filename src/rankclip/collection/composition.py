@@ -164,7 +164,7 @@ def read_reference(collection: Collection, store: Store, view: View, path: str, 
 def stored_features(view: View, content: int) -> Features:
     row = view.rows_of(np.array([content]))
     tokens = view.read_tokens(view.token_rows_of(np.array([content]))) if view.token_rows and view.token_rows_of(np.array([content]))[0] >= 0 else None
-    return Features(scoring.unit(view.master[row[0]].astype(np.float32))[None], tokens)
+    return Features(view.read_embeddings(row), tokens)
 
 
 def run_tower(collection: Collection, pixels: np.ndarray) -> Features:

@@ -168,8 +168,7 @@ class Comparer:
     def library(self) -> np.ndarray:
         """Some photos of the store, float32 [at most SAMPLE, D], the same ones every time."""
         rows = np.random.default_rng(0).permutation(self.view.rows)[: contrast.SAMPLE]
-        photos = self.view.master[np.sort(rows)].astype(np.float32) if len(rows) else np.empty((0, self.view.space.width), np.float32)
-        return photos / np.maximum(np.linalg.norm(photos, axis=1, keepdims=True), 1e-12)
+        return self.view.read_embeddings(np.sort(rows))
 
     @cached_property
     def spread(self) -> np.ndarray:
@@ -252,7 +251,7 @@ class Comparer:
             if not (found >= 0).any():
                 raise NothingToDo(f"{name}: no photos found", hint="give two folders that hold photos")
         self.contrasts = (*self.contrasts, *more)
-        sides = [self.view.master[found[found >= 0]].astype(np.float32) for found in rows]  # [N, D], [M, D]
+        sides = [self.view.read_embeddings(found[found >= 0]) for found in rows]  # [N, D], [M, D]
         result = contrast.apart(sides[0], sides[1], self.axes)
         order = np.argsort(-np.abs(result.effect), kind="stable")
         kept = [int(place) for place in order if result.q[place] <= FALSE_DISCOVERIES and abs(result.effect[place]) >= SENSIBLE]
@@ -271,7 +270,7 @@ class Comparer:
 
     def _examples(self, gallery: Photos, rows: np.ndarray, axis: np.ndarray) -> tuple[str, ...]:
         places = np.flatnonzero(rows >= 0)
-        scores = self.view.master[rows[places]].astype(np.float32) @ axis
+        scores = self.view.read_embeddings(rows[places]) @ axis
         best = places[np.argsort(-scores, kind="stable")[:EXAMPLES]]
         return tuple(gallery.paths(best))
 

@@ -43,9 +43,9 @@ def read(store: Store, view: View, contents: np.ndarray) -> FeatureTable:
     """
     rows = view.rows_of(contents)
     assert (rows >= 0).all(), "every content is embedded"
-    pooled = view.master[rows].astype(np.float32)  # [N, D]
-    pooled /= np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), 1e-12)
     found = store.catalogue.facts(np.unique(contents).tolist())
     photos = tuple(found[content] for content in contents.tolist())
     facts = np.array([astuple(photo.pixels or NO_FACTS) for photo in photos], np.float32).reshape(len(contents), FACTS)
-    return FeatureTable(view, contents, pooled, view.token_rows_of(contents) if view.token_rows else np.full(len(contents), -1), facts, photos)
+    return FeatureTable(
+        view, contents, view.read_embeddings(rows), view.token_rows_of(contents) if view.token_rows else np.full(len(contents), -1), facts, photos
+    )

@@ -263,14 +263,9 @@ def measure(collection: Collection, tests: Sequence[Test], *, released: bool = F
             sides = [[place[path] for path in side if place.get(path, -1) >= 0] for side in (test.high, test.low)]
             if min(map(len, sides)) < 2:
                 raise NothingToDo(f"{test.name}: {len(sides[0])} and {len(sides[1])} photos could be read, two of each are needed")
-            high, low = (_unit_rows(view.master[side]) for side in sides)
+            high, low = (view.read_embeddings(np.array(side)) for side in sides)
             reports.append((released_report if released else report)(test, high, low, embed, head.pack.name if head is not None else "none"))
     return reports
-
-
-def _unit_rows(rows: np.ndarray) -> np.ndarray:
-    values = rows.astype(np.float32)
-    return values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)
 
 
 def balanced(high: np.ndarray, low: np.ndarray, limit: int = PER_GROUP) -> tuple[np.ndarray, np.ndarray]:

@@ -318,6 +318,12 @@ class View:
         """The contents that have a row."""
         return set(self.contents.tolist())
 
+    def read_embeddings(self, rows: np.ndarray) -> np.ndarray:
+        """Return the embeddings of some rows, float32 [K, D], unit length whatever float16 rounded.    rows: int64 [K]."""
+        found = self.master[rows].astype(np.float32)  # [K, D]
+        found /= np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
+        return found
+
     def read_tokens(self, rows: np.ndarray) -> np.ndarray:
         """Return the tokens of some token rows, float32 [K, P, W]."""
         return self.tokens[rows].astype(np.float32) * self.token_scales[rows][:, None, None]
