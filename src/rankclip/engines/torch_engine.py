@@ -7,7 +7,9 @@ are applied here.
 
 from __future__ import annotations
 
+import json
 import warnings
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,8 +19,8 @@ import open_clip
 import torch
 
 from rankclip.backbones.preprocess import to_float
-from rankclip.backbones.specs import Backbone
-from rankclip.backbones.tokens import tokenize
+from rankclip.backbones.specs import CARD, Backbone, find
+from rankclip.backbones.tokens import END, tokenize
 from rankclip.engines.allocator import keep_freed_memory
 from rankclip.engines.base import normalize
 from rankclip.errors import ModelError
@@ -44,16 +46,26 @@ class TorchEngine:
 
     @torch.inference_mode()
     def encode_images(self, pixels: np.ndarray) -> Features:
-        """See `Engine`; open_clip towers give no patch tokens here."""
+        """See `Engine`; patch tokens, in the embedding's space, where the model's card says so (`declare_tokens`)."""
         values = torch.from_numpy(to_float(pixels, self.backbone.mean, self.backbone.std)).to(self.device, self.dtype)  # [B, 3, S, S]
-        pooled = self._towers.encode_image(values).float().cpu().numpy()  # [B, D]
-        return Features(normalize(pooled), None)
+        if not self.backbone.patches:
+            return Features(normalize(self._towers.encode_image(values).float().cpu().numpy()), None)  # [B, D]
+        pooled, tokens = (part.float().cpu().numpy() for part in image_features(self._towers, values))  # [B, D], [B, P, D]
+        return Features(normalize(pooled), tokens)
 
     @torch.inference_mode()
     def encode_texts(self, texts: list[str]) -> np.ndarray:
         """See `Engine`."""
         ids = torch.from_numpy(tokenize(texts, context=self.backbone.context)).to(self.device)  # [Q, T]
         return normalize(self._towers.encode_text(ids).float().cpu().numpy())  # [Q, D]
+
+    @torch.inference_mode()
+    def encode_text_states(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Return token states before the projection, float32 [Q, T, V], and which of them are real, bool [Q, T]."""
+        ids = tokenize(texts, context=self.backbone.context)  # int64 [Q, T]
+        _, states = text_features(self._towers, torch.from_numpy(ids).to(self.device))
+        places = np.arange(states.shape[1])
+        return states.float().cpu().numpy(), places[None] <= (ids == END).argmax(axis=1)[:, None] if states.shape[1] > 1 else np.ones((len(ids), 1), bool)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -118,6 +130,60 @@ def cpu_has_bf16() -> bool:
     return found and ("avx512_bf16" in flags or "amx_bf16" in flags or not flags)
 
 
+# ---------------------------------------------------------------- tokens
+
+
+def text_features(towers: Any, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Run a text tower once: embeddings [Q, D], not of unit length, and token states after the last norm, before the projection, [Q, T, V].
+
+    A tower that norms after pooling (CoCa's) has no such states: then the embedding is the only one.
+    """
+    kept: list[torch.Tensor] = []
+    norm = getattr(getattr(towers, "text", towers), "ln_final", None)
+    hook = norm.register_forward_hook(lambda module, given, out: kept.append(out)) if norm is not None else None
+    try:
+        pooled = towers.encode_text(ids)  # [Q, D]
+    finally:
+        if hook is not None:
+            hook.remove()
+    return pooled, kept[0] if kept and kept[0].ndim == 3 else pooled[:, None]
+
+
+def image_features(towers: Any, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Run a vision transformer once: embeddings [B, D], not of unit length, and all patch tokens through the same projection, [B, P, D].
+
+    Raises ModelError for another kind of image tower.
+    """
+    visual = towers.visual
+    if not isinstance(visual, open_clip.transformer.VisionTransformer) or visual.proj is None or visual.attn_pool is not None or visual.final_ln_after_pool:
+        raise ModelError(f"patch tokens are only known of plain vision transformers, not of {type(visual).__name__}", hint="use --size lite, or another model")
+    visual.output_tokens = True
+    try:
+        pooled, tokens = visual(values)
+    finally:
+        visual.output_tokens = False
+    return pooled, tokens @ visual.proj
+
+
+def with_tokens(backbone: Backbone) -> Backbone:
+    """Return a model as it is when it gives patch tokens: the same space, so that embeddings that are there stay right.
+
+    Raises ModelError where its image tower gives none.
+    """
+    with torch.inference_mode():
+        _, tokens = image_features(load_towers(backbone).float().eval(), torch.zeros(1, 3, backbone.input.size, backbone.input.size))
+    return replace(backbone, patches=tokens.shape[1], token_width=tokens.shape[2])
+
+
+def declare_tokens(backbone: Backbone) -> None:
+    """Write into an installed model's card that it gives patch tokens, so that photos that are embedded from now on have them."""
+    assert backbone.folder is not None
+    path = backbone.folder / CARD
+    card = json.loads(path.read_text(encoding="utf-8")) | {"patches": backbone.patches, "token_width": backbone.token_width}
+    path.write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+    find.cache_clear()
+
+
 # ---------------------------------------------------------------- exporting the text tower
 
 
@@ -126,15 +192,14 @@ class _TextOnly(torch.nn.Module):
         super().__init__()
         self.towers = towers
 
-    def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        pooled: torch.Tensor = self.towers.encode_text(ids)
-        return pooled
+    def forward(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return text_features(self.towers, ids)
 
 
 def export_text(backbone: Backbone, path: Path) -> float:
     """Write the text tower as ONNX, so that later queries load no torch; returns the smallest cosine to torch over some texts.
 
-    Raises ModelError when the graph does not agree with torch.
+    The graph gives embeddings [Q, D] and token states [Q, T, V]. Raises ModelError when the graph does not agree with torch.
     """
     import onnxruntime
 
@@ -147,10 +212,10 @@ def export_text(backbone: Backbone, path: Path) -> float:
     with warnings.catch_warnings():
         # the exporter that traces is on its way out; the one that replaces it (torch 2.9 on) needs onnxscript and fails on open_clip's attention
         warnings.simplefilter("ignore")
-        torch.onnx.export(module, (ids[:1],), str(partial), input_names=["ids"], output_names=["embedding"], opset_version=18, dynamo=False,
-                          dynamic_axes={"ids": {0: "Q"}, "embedding": {0: "Q"}})  # fmt: skip
+        torch.onnx.export(module, (ids[:1],), str(partial), input_names=["ids"], output_names=["embedding", "states"], opset_version=18,
+                          dynamo=False, dynamic_axes={"ids": {0: "Q"}, "embedding": {0: "Q"}, "states": {0: "Q"}})  # fmt: skip
     with torch.inference_mode():
-        wanted = normalize(module(ids).numpy())
+        wanted = normalize(module(ids)[0].numpy())
     session = onnxruntime.InferenceSession(str(partial), providers=["CPUExecutionProvider"])
     got = normalize(session.run(None, {"ids": ids.numpy()})[0])
     agreement = float((wanted * got).sum(axis=-1).min())

@@ -216,8 +216,11 @@ class Catalogue:
         return tuple(found) if found else (0, 0, 0, 0)
 
     def put_space(self, space: Space) -> int:
+        """Insert a space; one that held no patch tokens yet takes on their shape, since a model may begin to give them."""
         self.connection.execute(
-            "INSERT OR IGNORE INTO space (fingerprint, backbone, weights, preprocess, width, patches, token_width) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO space (fingerprint, backbone, weights, preprocess, width, patches, token_width) VALUES (?, ?, ?, ?, ?, ?, ?) "
+            "ON CONFLICT (fingerprint) DO UPDATE SET patches = excluded.patches, token_width = excluded.token_width "
+            "WHERE token_rows = 0 AND excluded.patches > 0 AND excluded.patches != patches",
             (space.fingerprint, space.backbone, space.weights, space.preprocess, space.width, space.patches, space.token_width),
         )
         return self.space_row(space)[0]

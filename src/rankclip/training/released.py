@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from rankclip.collection import Collection
+from rankclip.engines import torch_engine
 from rankclip.engines.base import text_states
 from rankclip.errors import ModelError
 from rankclip.heads import packs
@@ -93,8 +94,13 @@ def read(path: Path) -> AdapterFull:
 
 
 def install(path: Path, collection: Collection, instruction: str, name: str) -> Pack:
-    """Write the adapter as a head pack for the collection's backbone, which must give tokens of its width."""
+    """Write the adapter as a head pack for the collection's backbone, which must give tokens of its width.
+
+    An open_clip model gives patch tokens from then on: photos that were embedded before need `embed --force`.
+    """
     model, backbone = read(path), collection.backbone
+    silent = not backbone.patches and "architecture" in backbone.extra
+    backbone = torch_engine.with_tokens(backbone) if silent else backbone
     states, mask = text_states(collection.text_engine, [instruction])  # [1, S, V]
     width = model.config.width
     if not (backbone.token_width == states.shape[-1] == width):
@@ -109,4 +115,6 @@ def install(path: Path, collection: Collection, instruction: str, name: str) -> 
     card = HeadCard(
         name, "adapter", backbone.name, backbone.space.fingerprint, config, licence="see the authors' repository", data=("as published by the authors",)
     )
+    if silent:
+        torch_engine.declare_tokens(backbone)
     return packs.write(packs.user_packs() / name, card, {GRAPH: graph})
