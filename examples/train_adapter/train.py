@@ -255,7 +255,7 @@ class Run:
         parts = [task for task in tasks if task.name.startswith("number-of")]
         knots = np.linspace(0, 6, 7)  # log2(1 + count)
         widths = np.mean([np.interp(knots, task.knots, task.widths) for task in parts], axis=0)
-        return dataclasses.replace(parts[0], name="count", instruction=photos.COUNT, figures={}, subject_words="1.0",
+        return dataclasses.replace(parts[0], name="count", instruction=photos.COUNT, figures={}, subject_z=1.0,
                                    knots=tuple(knots.tolist()), widths=tuple(widths.round(4).tolist()))  # fmt: skip
 
 

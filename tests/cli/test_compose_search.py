@@ -24,6 +24,16 @@ def shades(tmp_path: Path) -> Path:
     return folder
 
 
+def cut_photo(path: Path) -> Path:
+    """A JPEG of which only the first part is there."""
+    noise_photo(path.with_name("whole.png"), 7, (400, 300))
+    with Image.open(path.with_name("whole.png")) as whole:
+        whole.save(path, "JPEG")
+    path.with_name("whole.png").unlink()
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    return path
+
+
 def names(lines: list[str]) -> list[str]:
     return [Path(line).stem for line in lines]
 
@@ -34,6 +44,13 @@ def test_the_promise(run: Run, shades: Path) -> None:
     assert found.err.startswith("rankclip: 8 new, 0 unchanged; ")
     again = run("compose-search", "photos", "photos/red.png", "darker")
     assert (again.code, again.out, again.err) == (0, found.out, "")
+
+
+def test_a_photo_that_is_cut_short_is_marked(run: Run, shades: Path) -> None:
+    cut_photo(shades / "cut.jpg")
+    assert run("embed", "photos", "--allow-truncated").code == 0
+    records = list(map(json.loads, run("compose-search", "photos", "photos/red.png", "darker", "--json").lines))
+    assert len(records) == 8 and [record["path"] for record in records if record.get("truncated")] == ["photos/cut.jpg"]
 
 
 @pytest.mark.parametrize("composer", UNTRAINED)

@@ -123,6 +123,12 @@ def test_a_baseline_can_be_the_head(run: Run, labelled: Path) -> None:
     assert packs.find("redness").file("head.onnx").stat().st_size < 10_000
     hits = [json.loads(line) for line in run("rank", "photos", "sort by redness", "--json").lines]
     assert hits[0]["method"] == "adapter" and int(Path(hits[0]["path"]).stem) > 50
+    photo = Path("photos/cut.jpg")
+    Image.fromarray(np.random.default_rng(1).integers(0, 255, (300, 400, 3), dtype=np.uint8)).save(photo)
+    photo.write_bytes(photo.read_bytes()[: photo.stat().st_size // 2])
+    run("embed", "photos", "--allow-truncated")
+    found = run("rank", "photos", "sort by redness", "--json")
+    assert [hit["path"] for hit in map(json.loads, found.lines) if hit.get("truncated")] == ["photos/cut.jpg"]
 
 
 @pytest.mark.parametrize("kind", [("--size", "lite"), ("--baseline",)], ids=["lite", "ridge"])

@@ -159,6 +159,13 @@ def test_many_instructions_in_one_process(run: Run, squares: Path, tmp_path: Pat
     assert len(run("rank", "photos", "--instructions", "-", stdin=b"blue\n").lines) == 5
 
 
+def test_an_instruction_that_is_too_long_is_told(run: Run, squares: Path) -> None:
+    long = "red first " + "and nothing else " * 40
+    found = run("rank", "photos", long)
+    assert found.code == 0 and "the instruction is longer than the 75 tokens that toy reads; its end is ignored" in found.err
+    assert "longer than" not in run("rank", "photos", "a red square, nothing else, that lies alone on a wide plain").err
+
+
 def test_files_from(run: Run, squares: Path) -> None:
     listed = b"photos/red.png\0photos/blue.png\0"
     assert run("rank", "red first", "--files-from", "-", "--null", stdin=listed).lines == ["photos/red.png", "photos/blue.png"]

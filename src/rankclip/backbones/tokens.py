@@ -48,6 +48,8 @@ def tokenize(texts: list[str], *, context: int = CONTEXT) -> np.ndarray:
 
 def is_truncated(text: str, *, context: int = CONTEXT) -> bool:
     """Tell whether `tokenize` cuts this text."""
+    if len(text.encode("utf-8", "replace")) <= context - 2:  # a token is at least a byte: nothing to load for what is surely short
+        return False
     return len(encode(text)) > context - 2
 
 

@@ -10,10 +10,12 @@ import numpy as np
 
 from rankclip import scoring
 from rankclip.collection import features
-from rankclip.collection.galleries import Photos
-from rankclip.collection.ranking import RankOptions, wanted
+from rankclip.collection.galleries import Embedded
+from rankclip.collection.ranking import RankOptions, cut_short, wanted
 from rankclip.engines.base import Engine, text_states
 from rankclip.errors import ModelError
+from rankclip.heads import packs
+from rankclip.heads.packs import Pack
 from rankclip.instructions import Instruction
 from rankclip.registry import HEADS, resolve
 from rankclip.store.store import Store, View
@@ -32,7 +34,7 @@ class Parts:
 
     store: Store
     view: View
-    gallery: Photos
+    photos: Embedded
     embed: scoring.Embed
     engine: Callable[[], Engine]  # text tower, only asked when something is not cached
     progress: Progress
@@ -41,9 +43,11 @@ class Parts:
 
 def find(space: Space, head: str) -> Adapter | None:
     """Return the adapter for a space, if one is installed."""
-    from rankclip.heads import packs  # reading the cards costs a millisecond, importing nothing heavy
+    return opened(packs.suited("adapter", space, head))
 
-    pack = packs.suited("adapter", space, head)
+
+def opened(pack: Pack | None) -> Adapter | None:
+    """Return the adapter of a pack."""
     return None if pack is None else resolve(HEADS, "adapter", what="kind of head")(pack)
 
 
@@ -67,16 +71,13 @@ def choose(adapter: Adapter | None, instruction: Instruction, embed: scoring.Emb
 
 def rank(adapter: Adapter, match: Match, instruction: Instruction, parts: Parts, options: RankOptions, not_yet: int = 0) -> Ranking:
     """Order the photos by the head's value; those without its subject come last, marked."""
-    view = parts.view
-    rows = view.rows_of(parts.gallery.contents)  # int64 [all]
-    places = np.flatnonzero(rows >= 0)  # int64 [G]
-    rows = rows[places]
+    view, photos, rows = parts.view, parts.photos, parts.photos.rows  # int64 [G]
     scores = cached_scores(adapter, match, parts, rows)  # float32 [G], NaN without patch tokens
     applies = subject_mask(adapter, match, parts, rows)  # bool [G] or None
     sign = -1.0 if match.ascending else 1.0
     plain = np.where(np.isfinite(scores), sign * scores.astype(np.float64), -2 * BEHIND)
     keys = np.round(plain if applies is None else np.where(applies, plain, plain - BEHIND), scoring.DIGITS)
-    index = scoring.sort(keys, places, parts.gallery.paths)  # int64 [G], positions within rows
+    index = scoring.sort(keys, photos.places, photos.gallery.paths)  # int64 [G], positions within rows
     ranks = np.arange(1, len(index) + 1)
     keep = cut(keys[index], options)
     index, ranks = index[keep], ranks[keep]
@@ -84,11 +85,12 @@ def rank(adapter: Adapter, match: Match, instruction: Instruction, parts: Parts,
     missing = int((~np.isfinite(scores)).sum())
     notes = (f"{missing:,} photos have no patch tokens and come last; run: rankclip embed --force PATH...",) if missing else ()
     return Ranking(
-        instruction.text, METHOD, view.space.fingerprint, len(rows), not_yet + len(parts.gallery.contents) - len(places),
-        parts.gallery.paths(places[index]), plain[index], percentiles=scoring.percentiles(ranks, len(rows)), ranks=ranks,
+        instruction.text, METHOD, view.space.fingerprint, len(rows), not_yet + photos.missing,
+        photos.paths(index), plain[index], percentiles=scoring.percentiles(ranks, len(rows)), ranks=ranks,
         values=task.values(scores[index]) if known else None, intervals=task.intervals(scores[index]) if known else None,
         applies=None if applies is None else applies[index], unit=task.unit, meaning=task.name,
         explanation=explain(adapter, match, instruction, applies), notes=notes,
+        truncated=cut_short(view, photos.contents(index)) if options.details else None,
     )  # fmt: skip
 
 
@@ -131,6 +133,6 @@ def cached_scores(adapter: Adapter, match: Match, parts: Parts, rows: np.ndarray
 
 def subject_mask(adapter: Adapter, match: Match, parts: Parts, rows: np.ndarray) -> np.ndarray | None:
     """Which photos hold what the head is about, bool [G]; None where the head does not know."""
-    if not (match.task.subject or match.task.subject_words):
+    if not match.task.subject and match.task.subject_z is None:
         return None
     return adapter.applies(match.task, parts.view.read_embeddings(rows), parts.embed, match.text, parts.null)

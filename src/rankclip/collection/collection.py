@@ -23,10 +23,11 @@ from rankclip.backbones.specs import Backbone, find
 from rankclip.collection import adapting, classifying, composition, differences, ranking
 from rankclip.collection.classifying import Classification
 from rankclip.collection.differences import Difference, FolderDifference, Pair
-from rankclip.collection.galleries import Photos, Remembered, Seen, without_copies
+from rankclip.collection.galleries import Embedded, Photos, Remembered, Seen, without_copies
 from rankclip.collection.survey import Gallery, Survey, survey
 from rankclip.engines.base import Engine
 from rankclip.errors import InputError, NothingToDo, SpaceMismatch, StoreLocked, StoreReadOnly
+from rankclip.heads import packs
 from rankclip.instructions import parse
 from rankclip.photos.discover import Walk, WalkOptions, check_roots, is_empty
 from rankclip.registry import ENGINES, available, load, resolve
@@ -133,8 +134,8 @@ class Collection:
         chosen = ranking.RankOptions(**options)
         chosen.check()
         parsed = [parse(text) for text in instructions]
-        adapter = adapting.find(self.backbone.space, self.settings.head)
-        head = differences.find(self)
+        here = packs.suited_all(("adapter", "difference"), self.backbone.space, self.settings.head)
+        adapter, head = adapting.opened(here.get("adapter")), differences.head_of(here.get("difference"))
         if chosen.method not in ("auto", adapting.METHOD):
             for instruction in parsed:  # what cannot be meant is refused before anything is written
                 ranking.choose(instruction, chosen.method, head)
@@ -143,12 +144,14 @@ class Collection:
             store, gallery = self._gallery(stack, scan=scan)
             gallery = without_copies(gallery) if unique else gallery
             view, embed = store.view(self.backbone.space), self.text_embedder(store)
-            if not (view.rows_of(gallery.contents) >= 0).any():
+            photos = Embedded.of(gallery, view)
+            if not len(photos.rows):
                 raise self._nothing()
-            parts = adapting.Parts(store, view, gallery, embed, lambda: self.text_engine, self.progress, self.backbone.null)
+            parts = adapting.Parts(store, view, photos, embed, lambda: self.text_engine, self.progress, self.backbone.null)
             terms = self._terms(store, view, chosen)
             results = []
             for instruction in parsed:
+                self.notes += ranking.too_long(instruction.text, self.backbone)
                 match = adapting.choose(adapter, instruction, embed, chosen, view.space)
                 if adapter is not None and match is not None:
                     results.append(adapting.rank(adapter, match, instruction, parts, chosen, self.not_yet))
@@ -156,7 +159,7 @@ class Collection:
                     continue
                 choice = ranking.choose(instruction, chosen.method, head)
                 query = ranking.make_query(choice, instruction, embed, terms, head)
-                ranked = ranking.rank_gallery(store, view, gallery, query, chosen, self.not_yet)
+                ranked = ranking.rank_gallery(store, view, photos, query, chosen, self.not_yet)
                 results.append(ranking.build(instruction, choice, query, view, gallery, ranked, details=chosen.details))
         return results
 

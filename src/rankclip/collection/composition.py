@@ -13,9 +13,8 @@ import numpy as np
 
 from rankclip import composing, scoring
 from rankclip.backbones.specs import Backbone
-from rankclip.backbones.tokens import is_truncated
 from rankclip.collection.galleries import Photos, without_copies
-from rankclip.collection.ranking import Ranked, RankOptions, wanted
+from rankclip.collection.ranking import Ranked, RankOptions, cut_short, too_long, wanted
 from rankclip.composing import Composition, Material
 from rankclip.errors import InputError, ModelError, NothingToDo, PhotoError
 from rankclip.heads import packs
@@ -100,9 +99,7 @@ def search(collection: Collection, reference: str, instructions: Sequence[str], 
 
 def notes_about(text: str, backbone: Backbone) -> list[str]:
     """Say what the model cannot read of an instruction."""
-    notes = []
-    if is_truncated(text, context=backbone.context):
-        notes.append(f"the instruction is longer than the {backbone.context - 2} tokens that {backbone.name} reads; its end is ignored")
+    notes = too_long(text, backbone)
     if foreign(text):
         notes.append(f"{text!r} does not look like English, the only language that rankclip understands: the order may mean little")
     return notes
@@ -168,7 +165,7 @@ def stored_features(view: View, content: int) -> Features:
 
 
 def run_tower(collection: Collection, pixels: np.ndarray) -> Features:
-    """Run one photo through the image tower, alone: padding to a whole batch as `embed` does costs 32 times as much for a difference of 1e-6."""
+    """Run one photo through the image tower, alone: filling a batch up, as `embed` does to be bit-equal, would cost a whole batch's time."""
     features = collection.image_engine.encode_images(pixels[None])
     return Features(features.pooled[:1], None if features.tokens is None else features.tokens[:1])
 
@@ -315,6 +312,7 @@ def build(
         percentiles=scoring.percentiles(order.ranks, size), ranks=order.ranks, meaning=composition.meaning,
         explanation=explain(composition, composer, references, wishes),
         references=tuple(one.path for one in references), photo_cosines=photo, text_cosines=text,
+        truncated=cut_short(view, gallery.contents[positions]) if with_details else None,
     )  # fmt: skip
 
 

@@ -18,6 +18,8 @@ from rankclip.collection.composition import Reference
 from rankclip.collection.galleries import Photos, Seen
 from rankclip.engines.base import text_states
 from rankclip.errors import InputError, NothingToDo
+from rankclip.heads import packs
+from rankclip.heads.packs import Pack
 from rankclip.instructions import Instruction, parse
 from rankclip.instructions.lexicon import user_pairs
 from rankclip.instructions.vocabulary import Contrast, digest, group_of, nouns, vocabulary
@@ -292,9 +294,11 @@ def asked(text: str) -> Instruction:
 
 def find(collection: Collection) -> DifferenceHead | None:
     """Return the difference head for a collection's space, if one is installed."""
-    from rankclip.heads import packs
+    return head_of(packs.suited("difference", collection.backbone.space, collection.settings.head))
 
-    pack = packs.suited("difference", collection.backbone.space, collection.settings.head)
+
+def head_of(pack: Pack | None) -> DifferenceHead | None:
+    """Return the difference head of a pack."""
     return None if pack is None else resolve(HEADS, "difference", what="kind of head")(pack)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from rankclip.collection.survey import Gallery
 from rankclip.photos.sniff import RAW_EXTENSIONS, extension
-from rankclip.store.store import Store
+from rankclip.store.store import Store, View
 
 
 class Photos(Protocol):
@@ -91,6 +91,34 @@ class Remembered:
             decode(self.cuts[root][1] + data[start + self.cuts[root][0] : end])
             for root, start, end in zip(self.root[index].tolist(), starts, ends, strict=True)
         ]
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """The photos of a gallery that have an embedding. places: int64 [G], positions in the gallery; rows: int64 [G], rows of the view."""
+
+    gallery: Photos
+    places: np.ndarray
+    rows: np.ndarray
+
+    @classmethod
+    def of(cls, gallery: Photos, view: View) -> Embedded:
+        rows = view.rows_of(gallery.contents)  # int64 [all], -1 where there is no embedding
+        places = np.flatnonzero(rows >= 0)
+        return cls(gallery, places, rows[places])
+
+    @property
+    def missing(self) -> int:
+        """How many photos of the gallery have no embedding."""
+        return len(self.gallery.contents) - len(self.places)
+
+    def paths(self, index: np.ndarray) -> list[str]:
+        """Return the paths of some of them, as the user sees them."""
+        return self.gallery.paths(self.places[index])
+
+    def contents(self, index: np.ndarray) -> np.ndarray:
+        """Content numbers of some of them, int64."""
+        return self.gallery.contents[self.places[index]]
 
 
 def without_copies(gallery: Photos) -> Seen:

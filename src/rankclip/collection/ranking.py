@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rankclip import scoring
-from rankclip.collection.galleries import Photos
+from rankclip.backbones.specs import Backbone
+from rankclip.backbones.tokens import is_truncated
+from rankclip.collection.galleries import Embedded, Photos
 from rankclip.errors import InputError, ModelError
 from rankclip.instructions import PLAIN, Instruction
 from rankclip.instructions.vocabulary import group_of
@@ -93,23 +95,18 @@ def make_query(
     return scoring.shifted(query, terms)
 
 
-def rank_gallery(store: Store, view: View, gallery: Photos, query: Query, options: RankOptions, not_yet: int = 0) -> Ranked:
+def rank_gallery(store: Store, view: View, photos: Embedded, query: Query, options: RankOptions, not_yet: int = 0) -> Ranked:
     """Score and sort. not_yet: photos that were found but could not be embedded now."""
-    rows = view.rows_of(gallery.contents)  # int64 [all], -1 where there is no embedding
-    places = np.flatnonzero(rows >= 0)  # int64 [G]
-    rows = rows[places]
+    rows = photos.rows  # int64 [G]
     approximate, error = approximate_scores(store, view, rows, query)
 
     def exactly(some: np.ndarray) -> np.ndarray:
         return scoring.exact(view.master, rows[some], query.vector)
 
-    def paths(some: np.ndarray) -> list[str]:
-        return gallery.paths(places[some])
-
-    order = scoring.order(approximate, error, exactly, paths, top=wanted(len(rows), options), bottom=options.bottom, all_exact=options.exact)
+    order = scoring.order(approximate, error, exactly, photos.paths, top=wanted(len(rows), options), bottom=options.bottom, all_exact=options.exact)
     if options.min_score is not None:
         order = order.first(int(np.searchsorted(-order.scores, -options.min_score, side="right")))
-    return Ranked(order, places, not_yet + len(gallery.contents) - len(places))
+    return Ranked(order, photos.places, not_yet + photos.missing)
 
 
 def wanted(size: int, options: RankOptions) -> int | None:
@@ -148,9 +145,21 @@ def build(instruction: Instruction, choice: Choice, query: Query, view: View, ga
     positions = ranked.places[order.index]
     rows = view.rows_of(gallery.contents[positions])
     cosines = scoring.exact(view.master, rows, query.cosine).astype(np.float32) if details else None
-    truncated = np.isin(gallery.contents[positions], view.truncated) if details and len(view.truncated) else None
+    truncated = cut_short(view, gallery.contents[positions]) if details else None
     return Ranking(
         instruction.text, choice.method, view.space.fingerprint, size, ranked.pending, gallery.paths(positions), order.scores,
         cosines=cosines, percentiles=scoring.percentiles(order.ranks, size), ranks=order.ranks,
         truncated=truncated, meaning=query.meaning, explanation=Explanation(choice.method, choice.rule, instruction.describe(), query.texts),
     )  # fmt: skip
+
+
+def cut_short(view: View, contents: np.ndarray) -> np.ndarray | None:
+    """Tell which photos are embedded only in part, because their files are cut short: bool [K]; None where no photo is.    contents: int64 [K]."""
+    return np.isin(contents, view.truncated) if len(view.truncated) else None
+
+
+def too_long(text: str, backbone: Backbone) -> list[str]:
+    """Say that the model does not read all of an instruction; nothing where it does."""
+    if not is_truncated(text, context=backbone.context):
+        return []
+    return [f"the instruction is longer than the {backbone.context - 2} tokens that {backbone.name} reads; its end is ignored"]

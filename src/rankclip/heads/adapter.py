@@ -45,7 +45,7 @@ class Task:
     knots: tuple[float, ...] = ()  # predictions (transformed) at which the 80 % half widths below hold
     widths: tuple[float, ...] = ()
     subject: tuple[float, ...] = ()  # linear probe "the photo holds it" on the pooled embedding: D weights, bias
-    subject_words: str = ""  # or, for an open task, the least z-score of the photo's cosine with the subject
+    subject_z: float | None = None  # or, for an open task, the least z-score of the photo's cosine with the subject's name
     figures: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -168,10 +168,10 @@ class Adapter:
         if task.subject:
             weights = np.array(task.subject, np.float32)
             return np.asarray(pooled @ weights[:-1] + weights[-1] > 0)
-        if task.open and task.subject_words:
+        if task.open and task.subject_z is not None:
             noun = text[len(task.instruction.partition(SUBJECT)[0]) :]
             cosine = pooled @ embed([f"a photo of {noun}"])[0]
-            return np.asarray((cosine - null[0]) / null[1] > float(task.subject_words))
+            return np.asarray((cosine - null[0]) / null[1] > task.subject_z)
         return None
 
     @property

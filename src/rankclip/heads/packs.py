@@ -13,7 +13,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -159,16 +159,24 @@ def find(name: str) -> Pack:
 
 
 def suited(kind: str, space: Space, wanted: str = "") -> Pack | None:
-    """Return the pack of a kind to use for a space: the one that is asked for (by name or folder), else the first that fits, else None.
+    """Return the pack of a kind to use for a space, as `suited_all`; None where none fits."""
+    return suited_all((kind,), space, wanted).get(kind)
 
-    Raises SpaceMismatch when the one that is asked for belongs to another space.
+
+def suited_all(kinds: Sequence[str], space: Space, wanted: str = "") -> dict[str, Pack]:
+    """Return the pack of each kind to use for a space: the one that is asked for (by name or folder), else the first that fits. Cards are read once.
+
+    Raises SpaceMismatch when one that is asked for belongs to another space.
     """
-    for name in filter(None, wanted.split(",")):
-        pack = find(name)
-        if pack.card.kind == kind:
+    found: dict[str, Pack] = {}
+    for pack in map(find, filter(None, wanted.split(","))):
+        if pack.card.kind in kinds and pack.card.kind not in found:
             pack.check_space(space)
-            return pack
-    return next((pack for pack in installed() if pack.card.kind == kind and pack.card.space == space.fingerprint), None)
+            found[pack.card.kind] = pack
+    for pack in installed() if len(found) < len(kinds) else ():
+        if pack.card.kind in kinds and pack.card.space == space.fingerprint:
+            found.setdefault(pack.card.kind, pack)
+    return found
 
 
 def install(folder: Path) -> Pack:

@@ -175,9 +175,7 @@ def baseline_outcome(data: Data, config: Config) -> Outcome:
     scores = data.features.pooled[one.rows] @ weights + bias
     base = baselines(data, one)
     task = adapter.calibrated(one, scores)
-    valid = one.of(VAL)
     found = adapter.measured(one, task, scores, base)
     task = dataclasses.replace(task, figures=found)
     graph = adapter.export(adapter.LinearScorer(weights, bias), data, dataclasses.replace(config, size="lite"))
-    assert len(valid)
     return Outcome(graph, [task], {task.name: found}, dataclasses.replace(config, size="ridge"))
