@@ -10,6 +10,7 @@ from tests.conftest import Run
 
 from rankclip.evaluation import orders
 from rankclip.evaluation import ranking as metrics
+from rankclip.training import tuned_clip
 
 
 def square(path: Path, red: int) -> None:
@@ -40,6 +41,38 @@ def test_a_label_file_with_metrics_and_plot(run: Run, tmp_path: Path, monkeypatc
     assert missing.code == 2 and "1 of 13 photos are not there" in missing.err
     assert run("evaluate", "ranking", "csv", "labels.csv", "--instruction", "red first", "--partial", "--quiet").code == 0
     assert run("evaluate", "ranking", "avas", "labels.csv").code == 2
+
+
+def test_baselines_are_measured_out_of_fold(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rng, rows = np.random.default_rng(0), ["path,value"]
+    for number in range(60):
+        pixels = np.empty((24, 24, 3), np.uint8)
+        for quarter in range(4):
+            pixels[:, quarter * 6 : quarter * 6 + 6] = rng.integers(0, 200, 3)
+        pixels[: (number * 24) // 60] = (230, 10, 10)
+        Image.fromarray(pixels).save(f"{number:02}.png")
+        rows.append(f"{number:02}.png,{number}")
+    Path("labels.csv").write_text("\n".join(rows))
+    found = run("evaluate", "ranking", "csv", "labels.csv", "--instruction", "from grey to red", "--baselines", "--json", "--quiet")
+    assert found.code == 0, found.err
+    reports = {report["method"]: report for report in map(json.loads, found.lines)}
+    names = ["ridge", "two extremes", "antonym prompts", "numbered prompts", "tuned CLIP"]
+    assert list(reports) == ["direction", *(f"baseline: {name}" for name in names)] and all(report["photos"] == 60 for report in reports.values())
+    srcc = {name.removeprefix("baseline: "): report["metrics"]["SRCC"]["value"] for name, report in reports.items()}
+    assert srcc["ridge"] > 0.7 and srcc["ridge"] > srcc["tuned CLIP"], "the toy reads no numbers: no caption says which photo it means"
+    assert all("MAE" in report["metrics"] for method, report in reports.items() if method.startswith("baseline"))
+
+
+def test_tuned_clip_learns_nothing_from_labels_that_mean_nothing() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 16)).astype(np.float32)
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    texts, numbers, every = x[:5].copy(), np.arange(5.0), np.arange(200)
+    shuffled, planted = rng.integers(0, 5, 200).astype(float), np.digitize(x[:, 3], np.quantile(x[:, 3], [0.2, 0.4, 0.6, 0.8])).astype(float)
+    for y, low, high in ((shuffled, -0.35, 0.35), (planted, 0.75, 1.0)):
+        found = tuned_clip.predictions(x, y, every[:120], every[120:160], texts, numbers, tuned_clip.Config())
+        assert low <= metrics.srcc(y[160:], found[160:]) <= high, "on photos that neither tuned nor chose"
 
 
 def make_layouts(folder: Path) -> dict[str, Path]:

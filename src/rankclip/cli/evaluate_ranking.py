@@ -32,13 +32,14 @@ def ranking(
     images: Annotated[Path | None, typer.Option("--images", metavar="DIR", help="folder of the pictures (default: that of the labels)")] = None,
     instruction: Annotated[str, typer.Option("--instruction", metavar="TEXT", help="what to order by, where the set does not say")] = "",
     method: Annotated[str, typer.Option("--method", metavar="NAME", help=f"auto, {', '.join(registry.METHODS)}")] = "auto",
+    baselines: Annotated[bool, typer.Option("--baselines", help="also what needs no adapter, out of fold: ridge, prompts, tuned CLIP ...")] = False,
     partial: Annotated[bool, typer.Option("--partial", help="measure what is there when photos are missing")] = False,
     plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="write a scatter plot (PNG) of the first instruction")] = None,
     json: Annotated[bool, typer.Option("--json", help="one JSON object for each instruction")] = False,
 ) -> None:
     orders = registry.load("rankclip.evaluation.orders")
     found = orders.read(kind, labels, images=images, instruction=instruction)
-    reports = []
+    reports, beside = [], []
     with console.Stop() as stop:
         for one in found:
             here = [row.path for row in one.rows if Path(row.path).exists()]
@@ -48,8 +49,9 @@ def ranking(
                 )
             collection = given.collection(here, stop)
             reports.append(orders.measure(collection, one, method=method, partial=partial))
+            beside.append(registry.load("rankclip.training.held_out").reports(collection, one) if baselines else [])
             finish(given, collection, collection.report, stop, always=False)
-    for report in reports:
+    for report in (one for main, others in zip(reports, beside, strict=True) for one in (main, *others)):
         typer.echo(jsonlib.dumps(record(report)) if json else "\n".join(lines(report)))
     if len(reports) > 1:
         mean, skipped = orders.mean_over(reports)

@@ -188,10 +188,15 @@ def measure(collection: Collection, one: LabelSet, *, method: str = "auto", part
             hint="see where they come from in docs/ranking.md, or --partial",
         )
     y, p = np.array([row.value for row in rows]), np.array([by_path[row.path] for row in rows])
-    in_unit = {"MAE"} | ({"accuracy"} if one.classes else set())
-    wanted = [name for name in metrics.METRICS if name not in ("MAE", "accuracy") or (found.values is not None and name in in_unit)]
+    return measured_by(found.method, one, missing, y, p, in_unit=found.values is not None)
+
+
+def measured_by(method: str, one: LabelSet, missing: int, y: np.ndarray, p: np.ndarray, *, in_unit: bool) -> Report:
+    """Measure what a method predicted, float64 [N], against the labels. in_unit: the predictions are in the labels' unit, so that errors mean something."""
+    errors = {"MAE"} | ({"accuracy"} if one.classes else set()) if in_unit else set()
+    wanted = [name for name in metrics.METRICS if name not in ("MAE", "accuracy") or name in errors]
     figures = {name: metrics.with_interval(metrics.METRICS[name], y, p, rounds=rounds_for(name, len(y))) for name in wanted}
-    return Report(one.name, one.instruction, found.method, len(rows), missing, figures, y, p)
+    return Report(one.name, one.instruction, method, len(y), missing, figures, y, p)
 
 
 def rounds_for(name: str, photos: int) -> int:

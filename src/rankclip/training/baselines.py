@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from rankclip import scoring
@@ -18,10 +20,8 @@ def baselines(data: Data, one: TaskData) -> dict[str, dict[str, float]]:
     x, y = data.features.pooled[one.rows], one.values
     train, valid = one.of(TRAIN), one.of(VAL)
     axes = {"ridge": ridge_axis(x, one, train, valid), "two extremes": extremes_axis(x[train], y[train])}
-    instruction = parse(one.task.instruction)
-    if instruction.two_ended:
-        sign = -1.0 if instruction.ascending else 1.0
-        axes["antonym prompts"] = (sign * scoring.direction_query(instruction, data.embed).vector, 0.0)
+    if (antonyms := antonym_axis(one.task, data)) is not None:
+        axes["antonym prompts"] = (antonyms, 0.0)
     axes_scores = {name: x @ weights + bias for name, (weights, bias) in axes.items()}
     axes_scores["numbered prompts"] = numbered(x, y, train, one.task, data)
     return {name: figures(one, scores, train, valid, fit=name != "ridge") for name, scores in axes_scores.items()}
@@ -40,15 +40,42 @@ def extremes_axis(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, float]:
     return x[order[-count:]].mean(axis=0) - x[order[:count]].mean(axis=0), 0.0
 
 
+def antonym_axis(task: Task, data: Data) -> np.ndarray | None:
+    """The direction between the two ends of a task's instruction, towards higher labels: float32 [D]; None where it names one end."""
+    instruction = parse(task.instruction)
+    if not instruction.two_ended:
+        return None
+    axis: np.ndarray = (-1.0 if instruction.ascending else 1.0) * scoring.direction_query(instruction, data.embed).vector
+    return axis
+
+
 def numbered(x: np.ndarray, y: np.ndarray, train: np.ndarray, task: Task, data: Data) -> np.ndarray:
-    """Expectation of the number over the prompts "a photo, {attribute} {n}", ten numbers between the training labels' extremes."""
-    numbers = np.unique(np.round(np.quantile(y[train], np.linspace(0, 1, 10)), 2))
+    """Expectation of the number over the numbered prompts."""
+    prompts = numbered_prompts(y[train], task)
+    return expectation(100 * x @ data.embed(list(prompts.texts)).T, prompts.numbers)
+
+
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """Texts that each name a number. numbers: float64 [C], rising."""
+
+    numbers: np.ndarray
+    texts: tuple[str, ...]
+
+
+def numbered_prompts(y: np.ndarray, task: Task) -> Prompts:
+    """Write "a photo, {attribute} {n}" for ten quantiles of the training labels.    y: float64 [n]."""
+    numbers = np.unique(np.round(np.quantile(y, np.linspace(0, 1, 10)), 2))
     noun = parse(task.instruction).attribute or task.name
     texts = [
         f"a photo of {n:g} {noun.removeprefix('number of ')}" if noun.startswith("number of ") else f"a photo, {noun} {n:g} {task.unit}".strip()
         for n in numbers
     ]
-    logits = 100 * x @ data.embed(texts).T  # [n, numbers]
+    return Prompts(numbers, tuple(texts))
+
+
+def expectation(logits: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """Mean of the numbers, weighted by the softmax of the logits: float64 [n].    logits: [n, C]."""
     shares = np.exp(logits - logits.max(axis=1, keepdims=True))
     expected: np.ndarray = (shares / shares.sum(axis=1, keepdims=True)) @ numbers
     return expected
