@@ -32,7 +32,7 @@ from rankclip.training.generator.frames import tokens as words_of
 from rankclip.training.generator.pairs import propose
 from rankclip.training.generator.sentences import choice
 from rankclip.training.tuning import StopAtBatch
-from rankclip.types import PixelFacts, Progress
+from rankclip.types import PixelFacts, Progress, Silent
 
 HELD_OUT = 10  # one photo in so many is for validation, where the file does not say
 RARE = frozenset({"count", "attribute", "grade", "action", "scene"})  # without presence and relation: what the target figure is measured on
@@ -135,24 +135,29 @@ class DifferenceJob:
         self.banned = frozenset(word.strip().lower() for word in self.config.left_out.split(",") if word.strip())
 
     def train(self, captions: Path | None, pairs: Path | None, *, output: Path | None = None, dry_run: bool = False) -> Done:
-        """Train on captioned photos, given pairs, or both, and install the head (or write it to `output`)."""
+        """Train on captioned photos, given pairs, or both, and install the head (or write it to `output`).
+
+        Under torchrun the leading process speaks and writes, the others give no lines.
+        """
         rows = read_captions_file(captions) if captions else []
         given = read_pairs_file(pairs) if pairs else []
         if not rows and not given:
             raise InputError("nothing to learn from", hint="give --captions FILE or --pairs FILE")
         paths = list(dict.fromkeys([*(row.path for row in rows), *(path for one in given for path in (one.a, one.b))]))
-        collection = Collection(*paths, settings=self.settings, progress=self.progress, cancel=self.cancel)
-        library = gather(collection, rows, paths, self.banned)
-        train, val, kinds = self.sentences(library, given)
-        said = [f"{len(library.paths):,} photos, {len(train):,} sentences to train, {len(val):,} to choose"]
-        if dry_run or not len(train) or not len(val):
-            if not dry_run:
+        with runs.joined(self.settings.device) as team:
+            collection = Collection(*paths, settings=self.settings, progress=self.progress if team.leads else Silent(), cancel=self.cancel)
+            with team.leader_first():
+                library = gather(collection, rows, paths, self.banned)
+            train, val, kinds = self.sentences(library, given)
+            said = [f"{len(library.paths):,} photos, {len(train):,} sentences to train, {len(val):,} to choose"]
+            if dry_run:
+                return Done(said if team.leads else [], None)
+            if not len(train) or not len(val):
                 raise NothingToDo("no sentence can be made of these captions", hint="captions must name things that several photos share")
-            return Done(said, None)
-        outcome, centre, measure = self._run(collection, library, train, val, kinds)
+            outcome, centre, measure = self._run(collection, library, train, val, kinds, team)
+            if not team.leads:
+                return Done([], None)
         card, files = self._pack(collection, library, outcome, centre, measure)
-        if int(os.environ.get("RANK", "0")):
-            return Done([], None)
         pack = packs.write(output or packs.user_packs() / self.name, card, files)
         return Done([*said, *told(card.figures)], pack)
 
@@ -163,19 +168,20 @@ class DifferenceJob:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"written.{model.replace('/', '-')}.jsonl"
         questions = [one for val in (False, True) for one in questions_about([row for row in rows if row.val == val], count, val=val, seed=self.config.seed)]
-        self.progress.start(len(questions), "sentences")
-        endpoint = writer.Endpoint(address, model)
-        done = writer.write(endpoint, questions, path, token_limit=token_limit, cancel=self.cancel, progress=self.progress)
-        self.progress.done()
-        limit = "; stopped at the limit" if done.stopped else ""
-        self.progress.note(f"rankclip: {done.kept:,} sentences written, {done.dropped:,} dropped, {done.tokens:,} tokens{limit}")
-        held = {row.path for row in rows if row.val}
-        usable = [{**row, "split": "val" if row["a"] in held else "train"} for row in writer.read(path) if "text" in row]
-        if not usable:
-            raise NothingToDo(f"{address}: none of the {done.dropped:,} answers is a usable sentence", hint="try another --writer-model")
-        pairs = folder / "written_pairs.jsonl"
-        pairs.write_text("".join(json.dumps(row) + "\n" for row in usable), encoding="utf-8")
-        return pairs
+        with runs.join_team(self.settings.device).leader_first():  # the others find every question answered
+            self.progress.start(len(questions), "sentences")
+            endpoint = writer.Endpoint(address, model)
+            done = writer.write(endpoint, questions, path, token_limit=token_limit, cancel=self.cancel, progress=self.progress)
+            self.progress.done()
+            limit = "; stopped at the limit" if done.stopped else ""
+            self.progress.note(f"rankclip: {done.kept:,} sentences written, {done.dropped:,} dropped, {done.tokens:,} tokens{limit}")
+            held = {row.path for row in rows if row.val}
+            usable = [{**row, "split": "val" if row["a"] in held else "train"} for row in writer.read(path) if "text" in row]
+            if not usable:
+                raise NothingToDo(f"{address}: none of the {done.dropped:,} answers is a usable sentence", hint="try another --writer-model")
+            pairs = folder / "written_pairs.jsonl"
+            pairs.write_text("".join(json.dumps(row) + "\n" for row in usable), encoding="utf-8")
+            return pairs
 
     def sentences(self, library: Library, given: Sequence[GivenPair]) -> tuple[Sentences, Sentences, list[Told]]:
         """Make the sentences to train and to choose by; the latter without presence and relation, between photos that share a noun."""
@@ -202,31 +208,33 @@ class DifferenceJob:
         val = [(one.a, one.b, one.sentence.text) for one in held] or [(a, b, one.text) for a, b, one in known if one.val]
         return as_sentences(train), as_sentences(val), held
 
-    def _run(self, collection: Collection, library: Library, train: Sentences, val: Sentences, kinds: list[Told]) -> tuple[Outcome, np.ndarray, Measure]:
+    def _run(
+        self, collection: Collection, library: Library, train: Sentences, val: Sentences, kinds: list[Told], team: runs.Team
+    ) -> tuple[Outcome, np.ndarray, Measure]:
         """Train; returns the outcome, the centre of the phrases, and what measures it."""
         embed = collection.text_engine.encode_texts  # not through the store: a hundred thousand phrases would stay there for nothing
+        progress = self.progress if team.leads else Silent()
         whole = self.config.recipe != "map"
         phrases = train.texts if whole else sorted({phrase for text in train.texts for side in (read(text).first, read(text).second) for phrase in side})
         towers = self.config.recipe not in ("map", "whole")
-        vectors = np.zeros((1, library.photos.shape[1]), np.float32) if towers else in_parts(embed, phrases, self.progress)
+        vectors = np.zeros((1, library.photos.shape[1]), np.float32) if towers else in_parts(embed, phrases, progress)
         centre = np.zeros(library.photos.shape[1], np.float32) if whole else vectors.mean(axis=0)
         rows = dict(zip(phrases, vectors, strict=False))
 
         def known(texts: list[str]) -> np.ndarray:
             missing = [text for text in dict.fromkeys(texts) if text not in rows]
-            rows.update(zip(missing, in_parts(embed, missing, self.progress), strict=True) if missing else ())
+            rows.update(zip(missing, in_parts(embed, missing, progress), strict=True) if missing else ())
             return np.stack([rows[text] for text in texts])
 
         def inputs(texts: list[str]) -> np.ndarray:
             return known(texts) if whole else sided(texts, known, centre)
 
         captions = [(i, text) for i, texts in enumerate(library.captions) if not library.val[i] for text in texts]
-        team = runs.join_team(self.settings.device)
         folder = self.folder or user_folder("data") / "runs" / self.name
-        same_run(folder, self.config)
+        with team.leader_first():
+            runs.check_same_run(folder, difference.settings(self.config))
         outcome = difference.train(Data(library.photos, train, val, captions), self.config, folder, inputs=inputs, backbone=collection.backbone, team=team,
-                                   progress=StopAtBatch(self.progress, self.cancel))  # fmt: skip
-        runs.leave_team(team)
+                                   progress=StopAtBatch(progress, self.cancel))  # fmt: skip
         return outcome, centre, Measure(library, val, kinds, known, centre)
 
     def _pack(self, collection: Collection, library: Library, outcome: Outcome, centre: np.ndarray, measure: Measure) -> tuple[HeadCard, dict[str, bytes]]:
@@ -257,15 +265,6 @@ def questions_about(rows: Sequence[Captioned], count: int, *, val: bool, seed: i
     wanted = max(1, count // HELD_OUT) if val else count
     chosen = propose(described, PairOptions(count=wanted, seed=seed))
     return [writer.Question(rows[i].path, rows[j].path, rows[i].captions[0], rows[j].captions[0]) for i, j in chosen if rows[i].captions and rows[j].captions]
-
-
-def same_run(folder: Path, config: Config) -> None:
-    """Write the run's configuration, or refuse to go on with another one."""
-    path, wanted = folder / "config.json", difference.settings(config)
-    if path.exists() and json.loads(path.read_text(encoding="utf-8")) != wanted:
-        raise InputError(f"{folder}: holds a run with other settings", hint="give another --run DIR, or remove that folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(wanted, indent=1) + "\n", encoding="utf-8")
 
 
 def gather(collection: Collection, rows: Sequence[Captioned], paths: Sequence[str], banned: frozenset[str]) -> Library:

@@ -245,6 +245,8 @@ def train(  # noqa: PLR0915, a recipe is read in the order in which it runs
     check(data, config)
     folder.mkdir(parents=True, exist_ok=True)
     team, progress = team or runs.join_team("cpu"), progress or Silent()
+    if len(data.train) < team.size:
+        raise InputError(f"{len(data.train)} training triplets for {team.size} processes", hint="start fewer")
     log = runs.Log(folder / "log.jsonl", team)
     runs.seed_all(config.seed)
 
@@ -259,7 +261,7 @@ def train(  # noqa: PLR0915, a recipe is read in the order in which it runs
     criterion = ComposerLoss(config.loss())
     optimiser = torch.optim.AdamW(runs.decay_groups(model, config.rate, config.decay))
     peaks = [group["lr"] for group in optimiser.param_groups]
-    align_steps = max(1, len(data.described) // (config.batch * team.size)) if len(data.described) else 0
+    align_steps = max(1, len(data.described) // (config.batch * team.size)) if len(data.described) >= team.size else 0
     change_steps = max(1, len(data.train) // (config.batch * team.size))
     plan = [("align", align_steps)] * config.align_epochs * bool(align_steps) + [("change", change_steps)] * config.epochs
     first_change = config.align_epochs * align_steps
@@ -287,7 +289,7 @@ def train(  # noqa: PLR0915, a recipe is read in the order in which it runs
         order = np.random.default_rng([config.seed, epoch]).permutation(len(data.described) if stage == "align" else len(data.train))
         for number in range(count):
             rng = np.random.default_rng([config.seed, 1 + step, team.rank])  # a resumed run draws what it would have drawn
-            rows = order[(number * team.size + team.rank) * config.batch :][: config.batch]
+            rows = order[number * team.size * config.batch :][: team.size * config.batch][team.rank :: team.size]  # this process's share
             batch = align_batch(data, rows, config, team.device, rng) if stage == "align" else change_batch(data, rows, misses, config, team.device, rng)
             for group, peak in zip(optimiser.param_groups, peaks, strict=True):
                 group["lr"] = peak * runs.warm_cosine(step - (stage == "change") * first_change, steps[stage], warmup=config.warmup)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,8 @@ from rankclip.training.composer import Config, Outcome
 from rankclip.training.composer_data import HEADLINE, Data
 from rankclip.training.composer_gather import Captioned
 from rankclip.training.models import composer as models
-from rankclip.training.tuning import StopAtBatch, check_same_run
-from rankclip.types import Progress, Space
+from rankclip.training.tuning import StopAtBatch
+from rankclip.types import Progress, Silent, Space
 
 LIMITS = "Only measured on photos and instructions like those it was trained on."
 
@@ -52,31 +52,41 @@ class ComposerJob:
     changes: dict[str, Any] | None = None
 
     def train(self, data: Path | None, captions: Path | None, *, written: Path | None = None, dry_run: bool = False) -> Done:
-        """Train on a triplet file, a caption file, or both. written: triplets that a language model made from the captions.
+        """Train on a triplet file, a caption file, or both; under torchrun the leading process speaks and writes, the others give no lines.
 
-        Raises InputError for a malformed line, missing photos, or too little data.
+        written: triplets that a language model made from the captions. Raises InputError for a malformed line, missing photos, or too little data.
         """
         config = runs.configured(Config(), self.changes or {}, "--set")
         if not packs.NAME.fullmatch(self.name):
             raise InputError(f"{self.name!r} cannot name a head", hint="use lower-case letters, digits, dots, dashes: my-composer")
+        source = data or captions
+        assert source is not None, "the command asks for one of them"
+        with runs.joined(self.settings.device) as team:
+            with team.leader_first():
+                found, said, space = self._gather(data, captions, written, config, team)
+            composer.check(found, config)
+            if dry_run:
+                parameters = sum(p.numel() for p in models.build(found.shapes, config.model()).parameters())
+                said.append(f"model: {config.kind}, {parameters:,} parameters, {config.align_epochs} + {config.epochs} epochs")
+                return Done(said if team.leads else [], None)
+            outcome = self._train(found, config, team)
+            if not team.leads:
+                return Done([], None)
+        folder = self.output or packs.user_packs() / self.name
+        pack = packs.write(folder, card(self.name, found, outcome, config, space, source), {GRAPH: outcome.graph})
+        return Done([*said, *told(outcome)], pack)
+
+    def _gather(self, data: Path | None, captions: Path | None, written: Path | None, config: Config, team: runs.Team) -> tuple[Data, list[str], Space]:
+        """Read the files, embed what the store lacks, put tables together; returns the data, what there is to say, and the space."""
         captioned = composer_gather.read_captions(captions) if captions is not None else []
         rows = triplets.read(data) if data is not None else composer_gather.triplets_from_captions(captioned, seed=config.seed)
         if written is not None:  # the model's instructions train; photos that the rules paired say what was learnt
             rows = composer_writer.read(written) + [row for row in rows if row.split == "val"]
-        source = data or captions
-        assert source is not None, "the command asks for one of them"
-        root = self.images or source.parent
-        collection = Collection(*paths_of(rows, captioned, root), settings=self.settings, progress=self.progress, cancel=self.cancel)
+        root = self.images or (data or captions or Path()).parent
+        progress = self.progress if team.leads else Silent()
+        collection = Collection(*paths_of(rows, captioned, root), settings=self.settings, progress=progress, cancel=self.cancel)
         found, left = composer_gather.gather(rows, captioned, collection, root)
-        said = [*described(found, config), *left]
-        composer.check(found, config)
-        if dry_run:
-            parameters = sum(p.numel() for p in models.build(found.shapes, config.model()).parameters())
-            return Done([*said, f"model: {config.kind}, {parameters:,} parameters, {config.align_epochs} + {config.epochs} epochs"], None)
-        outcome = self._train(found, config)
-        folder = self.output or packs.user_packs() / self.name
-        pack = packs.write(folder, card(self.name, found, outcome, config, collection.backbone.space, source), {GRAPH: outcome.graph})
-        return Done([*said, *told(outcome)], pack)
+        return found, [*described(found, config), *left], collection.backbone.space
 
     def write_triplets(self, captions: Path, address: str, model: str, *, count: int, token_limit: int) -> Path:
         """Let a language model write instructions and target captions; returns the file, which a later run goes on with."""
@@ -85,16 +95,15 @@ class ComposerJob:
         path = folder / "written.jsonl"
         photos = [one for one in composer_gather.read_captions(captions) if composer_gather.split_of(one.path, one.split) == "train"][:count]
         endpoint = composer_writer.Endpoint(address, model)
-        composer_writer.write(endpoint, photos, path, token_limit=token_limit, cancel=self.cancel, progress=self.progress)
+        with runs.join_team(self.settings.device).leader_first():  # the others find every question answered
+            composer_writer.write(endpoint, photos, path, token_limit=token_limit, cancel=self.cancel, progress=self.progress)
         return path
 
-    def _train(self, data: Data, config: Config) -> Outcome:
-        team = runs.join_team(self.settings.device)
+    def _train(self, data: Data, config: Config, team: runs.Team) -> Outcome:
         folder = self.run or user_folder("data") / "runs" / self.name
-        check_same_run(folder, config)  # type: ignore[arg-type]
-        outcome = composer.train(data, folder, config, team=team, progress=StopAtBatch(self.progress, self.cancel))
-        runs.leave_team(team)
-        return outcome
+        with team.leader_first():
+            runs.check_same_run(folder, asdict(config))
+        return composer.train(data, folder, config, team=team, progress=StopAtBatch(self.progress if team.leads else Silent(), self.cancel))
 
 
 def paths_of(rows: Sequence[Triplet], captioned: Sequence[Captioned], root: Path) -> list[str]:

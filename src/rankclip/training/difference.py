@@ -272,7 +272,7 @@ def train_tower(data: Data, config: Config, folder: Path, *, backbone: Backbone,
             t = tower(tower.ids(texts).to(team.device))  # [B, D]
             d = targets.to(team.device)
             loss = info_nce(t, d, config.temperature) if config.loss == "infonce" else mean_square(t, d)
-            if not torch.isfinite(loss):  # as released: such a batch is passed over
+            if not team.agree(bool(torch.isfinite(loss))):  # as released: such a batch is passed over
                 continue
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]

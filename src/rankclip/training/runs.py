@@ -8,8 +8,10 @@ import math
 import os
 import random
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +23,7 @@ from rankclip.engines.allocator import keep_freed_memory
 from rankclip.errors import InputError, ModelError
 
 LAST = "last.pt"
+PATIENCE = timedelta(days=2)  # how long processes wait for the one that embeds the photos
 C = TypeVar("C")
 
 
@@ -50,6 +53,23 @@ class Team:
         if self.size > 1:
             distributed.barrier()
 
+    def agree(self, fine: bool) -> bool:
+        """Tell whether all processes say so: what one of them leaves out, none may wait for."""
+        if self.size == 1:
+            return fine
+        flag = torch.tensor([float(fine)], device=self.device)
+        distributed.all_reduce(flag, op=distributed.ReduceOp.MIN)
+        return bool(flag.item())
+
+    @contextmanager
+    def leader_first(self) -> Iterator[None]:
+        """Let the leading process through before the others, who find done what it did: photos embedded, the run's folder made."""
+        if not self.leads:
+            self.wait()
+        yield
+        if self.leads:
+            self.wait()
+
 
 def join_team(device: str = "auto") -> Team:
     """Join the processes of torchrun, if it started this one, and keep freed memory (see `engines/allocator.py`).
@@ -64,13 +84,29 @@ def join_team(device: str = "auto") -> Team:
     local = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if size > 1 else "cuda"
     chosen = torch.device(local if cuda and device == "auto" else "cpu" if device == "auto" else device)
     if size > 1 and not distributed.is_initialized():
-        distributed.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+        distributed.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=PATIENCE)
     return Team(rank, size, chosen)
 
 
-def leave_team(team: Team) -> None:
-    if team.size > 1:
-        distributed.destroy_process_group()
+@contextmanager
+def joined(device: str = "auto") -> Iterator[Team]:
+    """Join the processes of torchrun as `join_team` does, and leave them at the end."""
+    team = join_team(device)
+    try:
+        yield team
+    finally:
+        if team.size > 1:
+            distributed.destroy_process_group()
+
+
+def check_same_run(folder: Path, config: dict[str, Any]) -> None:
+    """Write the run's configuration, or refuse to go on with another one."""
+    path = folder / "config.json"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+    elif json.loads(path.read_text(encoding="utf-8")) != config:
+        raise InputError(f"{folder}: holds a run with other settings", hint="give another --run DIR, or remove that folder")
 
 
 def seed_all(seed: int) -> None:

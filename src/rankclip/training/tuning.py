@@ -21,7 +21,7 @@ from rankclip.training import adapter, labelled, runs
 from rankclip.training.adapter import Config, Outcome
 from rankclip.training.baselines import baselines, ridge_axis
 from rankclip.training.tasks import CAL, TRAIN, VAL, Data, TaskData
-from rankclip.types import Progress
+from rankclip.types import Progress, Silent
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +45,21 @@ class AdapterJob:
             raise InputError(f"{name!r} cannot name a head", hint="use lower-case letters, digits, dots, dashes: portrait-age")
 
     def train(self, source: Path, *, instruction: str, unit: str, baseline: bool = False, dry_run: bool = False) -> Done:
-        """Train on a label file and install the head."""
-        file = labels.read(source, instruction=instruction, unit=unit)
-        collection = Collection(*file.paths, settings=self.settings, progress=self.progress, cancel=self.cancel)
-        data = labelled.gather(file, collection, self.config)
-        said = described(data)
-        if dry_run:
-            model = adapter.build_model(data, self.config)
-            return Done([*said, f"model: {sum(p.numel() for p in model.parameters()):,} parameters, up to {self.config.epochs} epochs"], None, "")
-        name = self.name or data.tasks[0].task.name
-        outcome = baseline_outcome(data, self.config) if baseline else self._train(data, name)
+        """Train on a label file and install the head; under torchrun the leading process speaks and writes, the others give no lines."""
+        with runs.joined(self.settings.device) as team:
+            with team.leader_first():
+                file = labels.read(source, instruction=instruction, unit=unit)
+                collection = Collection(*file.paths, settings=self.settings, progress=self.progress if team.leads else Silent(), cancel=self.cancel)
+                data = labelled.gather(file, collection, self.config)
+            said = described(data)
+            if dry_run:
+                model = adapter.build_model(data, self.config)
+                said.append(f"model: {sum(p.numel() for p in model.parameters()):,} parameters, up to {self.config.epochs} epochs")
+                return Done(said if team.leads else [], None, "")
+            name = self.name or data.tasks[0].task.name
+            outcome = baseline_outcome(data, self.config) if baseline else self._train(data, name, team)
+            if not team.leads:
+                return Done([], None, "")
         pack = packs.write(packs.user_packs() / name, card(name, data, outcome, source), {GRAPH: outcome.graph, **scatters(data, outcome)})
         return Done([*said, *told(outcome)], pack, data.tasks[0].task.instruction)
 
@@ -66,14 +71,14 @@ class AdapterJob:
         pack = released.install(checkpoint, collection, instruction, self.name or "released")
         return Done([f"{checkpoint}: {pack.card.config['parameters']:,} parameters taken over"], pack, instruction)
 
-    def _train(self, data: Data, name: str) -> Outcome:
-        team = runs.join_team(self.settings.device)
+    def _train(self, data: Data, name: str, team: runs.Team) -> Outcome:
         folder = self.folder or user_folder("data") / "runs" / name
-        check_same_run(folder, self.config)
-        outcome = adapter.train(data, folder, self.config, team=team, progress=StopAtBatch(self.progress, self.cancel))
+        with team.leader_first():
+            runs.check_same_run(folder, asdict(self.config))
+        progress = StopAtBatch(self.progress if team.leads else Silent(), self.cancel)
+        outcome = adapter.train(data, folder, self.config, team=team, progress=progress)
         if team.leads:
             adapter.write_report(outcome, folder)
-        runs.leave_team(team)
         return outcome
 
 
@@ -98,17 +103,6 @@ class StopAtBatch:
 
     def done(self) -> None:
         self.inner.done()
-
-
-def check_same_run(folder: Path, config: Config) -> None:
-    """Write the run's configuration, or refuse to go on with another one."""
-    import json
-
-    path, wanted = folder / "config.json", asdict(config)
-    if path.exists() and json.loads(path.read_text()) != wanted:
-        raise InputError(f"{folder}: holds a run with other settings", hint="give another --run DIR, or remove that folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(wanted, indent=1) + "\n")
 
 
 def described(data: Data) -> list[str]:
