@@ -27,6 +27,7 @@ ENGINES = {
     "onnx": "rankclip.engines.onnx_engine:OnnxEngine",
     "torch": "rankclip.engines.torch_engine:TorchEngine",
     "toy": "rankclip.engines.toy:ToyEngine",
+    "mllm": "rankclip.engines.mllm_engine:MllmEngine",
 }
 FORMATS = {
     "table": "rankclip.formats.table:write",
@@ -54,6 +55,7 @@ HEADS = {
     "adapter": "rankclip.heads.adapter:Adapter",
     "difference": "rankclip.heads.difference:DifferenceHead",
     "composer": "rankclip.heads.composer:ComposerHead",
+    "mllm": "rankclip.engines.mllm_engine:MllmEngine",
 }
 
 PIP_LINES = {
@@ -62,6 +64,9 @@ PIP_LINES = {
     "onnxruntime": 'python -m pip install onnxruntime',
     "pyarrow": 'python -m pip install "rankclip[parquet]"',
     "rawpy": 'python -m pip install "rankclip[raw]"',
+    "transformers": 'python -m pip install "rankclip[mllm]"',
+    "peft": 'python -m pip install "rankclip[mllm]"',
+    "accelerate": 'python -m pip install "rankclip[mllm]"',
     "skimage": 'python -m pip install "rankclip[demo]"',
 }  # fmt: skip
 

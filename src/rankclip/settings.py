@@ -22,7 +22,7 @@ PREFIX = "RANKCLIP_"
 # other tools' variables that mean the same thing
 FOREIGN = {"offline": ("HF_HUB_OFFLINE",), "quiet": ()}
 CHOICES = {
-    "engine": ("auto", "onnx", "torch", "toy"),
+    "engine": ("auto", "onnx", "torch", "toy", "mllm"),
     "precision": ("auto", "fp32", "bf16"),
     "progress": ("auto", "plain", "none"),
 }

@@ -1,7 +1,8 @@
 """The table of backbones: what each needs to be run and recognised.
 
-Three kinds: bundled (rankclip-mini, toy: always there), recommended (a short list that `models fetch` offers), and installed or local
-ones, described by the `card.json` beside their weights. Reading the table loads no runtime.
+Four kinds: bundled (rankclip-mini, toy: always there), recommended (a short list that `models fetch` offers), installed or local ones,
+described by the `card.json` beside their weights, and multimodal language models ("mllm:NAME"), described by their own files. Reading the table
+loads no runtime.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 
+from rankclip.backbones import checkpoints
 from rankclip.errors import ModelError
 from rankclip.settings import DEFAULT_MODEL, user_folder
 from rankclip.types import InputSpec, Space
@@ -38,6 +40,7 @@ class Backbone:
     image_engine: str = "torch"
     text_engine: str = "onnx"
     folder: Path | None = None
+    padded: bool = True  # batches are filled up, so that an embedding is bit-equal whatever its neighbours; False where a photo costs seconds
     null: tuple[float, float] = (0.0, 0.05)  # mean and spread of the cosine between photos and neutral sentences
     extra: dict[str, object] = field(default_factory=dict)  # what only its engine reads
 
@@ -63,11 +66,45 @@ def find(name: str = DEFAULT_MODEL) -> Backbone:
         return TOY
     if name == DEFAULT_MODEL:
         return read_card(bundled_folder())
+    if name.startswith(checkpoints.PREFIX):
+        return find_mllm(name.removeprefix(checkpoints.PREFIX))
     folder = Path(name.removeprefix("local-dir:")).expanduser() if name.startswith("local-dir:") else installed_folder(name)
     if (folder / CARD).is_file():
         return read_card(folder)
     known = ", ".join(["toy", DEFAULT_MODEL, *installed()])
     raise ModelError(f"model {name!r} is not installed", hint=f"run: rankclip models fetch {name}   (here now: {known})")
+
+
+def find_mllm(name: str) -> Backbone:
+    """Return a multimodal language model: a folder, a trained LoRA, one that was used before, or one that was fetched, by its name.
+
+    Its card is kept among the installed models, so that the weights are hashed once and the last part of a folder's name is enough next time.
+    Raises ModelError when it is nowhere, or is no such model.
+    """
+    name = checkpoints.RELEASED.get(name, name)
+    known = installed_folder(f"{checkpoints.PREFIX}{Path(name).name}")
+    trained, fetched = user_folder("data") / "heads" / name, installed_folder(name)
+    if Path(name).expanduser().is_dir():
+        checkpoint = checkpoints.at(Path(name).expanduser().resolve())
+    elif (trained / checkpoints.ADAPTER).is_file():
+        checkpoint = checkpoints.at(trained)
+    elif (fetched / checkpoints.CONFIG).is_file():
+        checkpoint = checkpoints.at(fetched)
+    elif (known / CARD).is_file():
+        extra = json.loads((known / CARD).read_text(encoding="utf-8"))["extra"]
+        checkpoint = checkpoints.at(Path(extra["adapter"] or extra["base"]))
+    else:
+        raise ModelError(
+            f"model 'mllm:{name}' is not here", hint=f"give its folder, or run: rankclip models fetch mllm:{name}   (an owner/name on the Hugging Face hub)"
+        )
+    if (known / CARD).is_file():
+        card = read_card(known)
+        if card.extra["stamps"] == checkpoint.stamps():
+            return card
+    row = checkpoints.row(f"{checkpoints.PREFIX}{Path(name).name}", checkpoint)
+    known.mkdir(parents=True, exist_ok=True)
+    (known / CARD).write_text(json.dumps({**row, "input": str(row["input"])}, indent=1) + "\n", encoding="utf-8")
+    return Backbone(**row, folder=known)
 
 
 def bundled_folder() -> Path:

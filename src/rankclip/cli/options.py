@@ -38,10 +38,12 @@ def model_names() -> list[str]:
 ENGINE = {
     "model": (
         Annotated[
-            str | None, typer.Option("--model", metavar="NAME", help="backbone: rankclip-mini, toy, or an installed one", autocompletion=among(model_names))
+            str | None, typer.Option("--model", metavar="NAME", help="rankclip-mini, toy, an installed one, or mllm:NAME", autocompletion=among(model_names))
         ], None,
     ),
-    "engine": (Annotated[str | None, typer.Option("--engine", metavar="NAME", help="auto, onnx, torch or toy", autocompletion=among(CHOICES["engine"]))], None),
+    "engine": (
+        Annotated[str | None, typer.Option("--engine", metavar="NAME", help="auto, onnx, torch, toy or mllm", autocompletion=among(CHOICES["engine"]))], None,
+    ),
     "device": (Annotated[str | None, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps")], None),
     "precision": (
         Annotated[

@@ -1,7 +1,7 @@
 """One run of `embed`: look at the disk, decode what is new in worker processes, run the image tower, write; decoding goes on during both.
 
-The main thread lists, feeds the workers, groups their answers into batches and commits; one thread runs the engine. Batches are always
-padded to full size, so that an embedding is bit-equal whatever its neighbours.
+The main thread lists, feeds the workers, groups their answers into batches and commits; one thread runs the engine. Batches are
+padded to full size, so that an embedding is bit-equal whatever its neighbours (but for models to which a photo costs seconds).
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ class Embedding:
     def _submit(self, model: ThreadPoolExecutor, pool: DecodePool) -> None:
         size = self.settings.batch_size
         batch, self.waiting = self.waiting[:size], self.waiting[size:]
-        pixels = np.zeros((size, self.backbone.input.size, self.backbone.input.size, 3), np.uint8)
+        pixels = np.zeros((size if self.backbone.padded else len(batch), self.backbone.input.size, self.backbone.input.size, 3), np.uint8)
         for row, ready in enumerate(batch):
             assert ready.answer.decoded is not None and ready.answer.decoded.pixels is not None
             pixels[row] = ready.answer.decoded.pixels
