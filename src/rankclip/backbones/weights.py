@@ -15,11 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rankclip.backbones.checkpoints import PREFIX, RELEASED
 from rankclip.backbones.specs import CARD, installed_folder
 from rankclip.errors import InputError, ModelError, NetworkError
 from rankclip.registry import load
 from rankclip.types import InputSpec
 
+MLLM_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")  # no code and no pickles
 CHECKPOINT, CONFIG = "open_clip_model.safetensors", "open_clip_config.json"
 HUB = "https://huggingface.co"
 REACH_SECONDS = 5.0  # to find out whether the hub answers at all
@@ -50,7 +52,7 @@ DEFAULT = RECOMMENDED[0]
 
 
 def choose(name: str) -> Recommended:
-    """Resolve "recommended", a recommended name, or a hub repository ("owner/name") of an open_clip model.
+    """Resolve "recommended", a recommended name, a hub repository ("owner/name") of an open_clip model, or "mllm:" and a repository of transformers.
 
     Raises InputError for anything else, with the nearest recommended name.
     """
@@ -58,6 +60,11 @@ def choose(name: str) -> Recommended:
 
     if name == "recommended":
         return DEFAULT
+    if name.startswith(PREFIX):
+        repository = RELEASED.get(name.removeprefix(PREFIX), name.removeprefix(PREFIX))
+        if repository.count("/") != 1:
+            raise InputError(f"unknown model {name!r}", hint=f"give mllm:OWNER/NAME, or one of: {', '.join(PREFIX + one for one in RELEASED)}")
+        return Recommended(name, repository, 0, 0.0, 0.0, 0.0, "see its page")
     for one in RECOMMENDED:
         if name in (one.name, one.name.split("/")[0], one.repository):
             return one
@@ -109,6 +116,21 @@ def fetch(name: str, *, offline: bool = False) -> Path:
             f"{chosen.name}: what arrived is not what the hub states (sha256 {digest[:12]}, stated {stated[:12]})", hint="run the same command again"
         )
     (folder / CARD).write_text(json.dumps(card(chosen, config, digest), indent=1) + "\n")
+    return folder
+
+
+def fetch_mllm(name: str, *, offline: bool = False) -> Path:
+    """Download a multimodal language model as it is on the hub; returns its folder. What is half there is resumed. Raises NetworkError."""
+    chosen = choose(name)
+    reach(offline)
+    folder = installed_folder(chosen.repository)
+    hub = load("huggingface_hub")
+    try:
+        hub.snapshot_download(chosen.repository, local_dir=folder, allow_patterns=list(MLLM_FILES), etag_timeout=REACH_SECONDS, endpoint=endpoint())
+    except (OSError, ValueError, hub.errors.HfHubHTTPError) as error:
+        raise NetworkError(
+            f"{chosen.repository}: {str(error).splitlines()[0][:160]}", hint="run the same command again: it goes on where it stopped"
+        ) from error
     return folder
 
 

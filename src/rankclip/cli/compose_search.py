@@ -28,7 +28,7 @@ def compose_search(
         typer.Argument(metavar="PATH... REFERENCE INSTRUCTION", help="folders to search, the photo to start from, what to change", show_default=False),
     ] = None,
     *,
-    composer: Annotated[str, typer.Option("--composer", metavar="NAME", help=f"auto, {', '.join(registry.COMPOSERS)}")] = "auto",
+    composer: Annotated[str, typer.Option("--composer", metavar="NAME", help=f"auto, {', '.join(registry.COMPOSERS)}, mllm or mllm:NAME")] = "auto",
     strength: Annotated[float | None, typer.Option("--strength", metavar="X", help="0: like the photo ... 1: what the text says")] = None,
     ref: Annotated[list[str] | None, typer.Option("--ref", metavar="[W:]PHOTO", help="another reference, with a weight")] = None,
     also: Annotated[list[str] | None, typer.Option("--and", metavar="[W:]TEXT", help="another change, with a weight")] = None,

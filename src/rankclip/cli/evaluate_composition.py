@@ -31,7 +31,7 @@ def composition(
     *,
     images: Annotated[Path | None, typer.Option("--images", metavar="DIR", help="folder of the pictures (default: that of the annotations)")] = None,
     split: Annotated[str, typer.Option("--split", metavar="NAME", help="val, test, test1")] = "val",
-    composer: Annotated[str, typer.Option("--composer", metavar="NAME", help=f"auto, {', '.join(registry.COMPOSERS)}")] = "auto",
+    composer: Annotated[str, typer.Option("--composer", metavar="NAME", help=f"auto, {', '.join(registry.COMPOSERS)}, mllm or mllm:NAME")] = "auto",
     strength: Annotated[float | None, typer.Option("--strength", metavar="X", help="0: like the photo ... 1: what the text says")] = None,
     partial: Annotated[bool, typer.Option("--partial", help="measure what is there when photos are missing")] = False,
     submission: Annotated[Path | None, typer.Option("--submission", metavar="DIR", help="write the files for CIRR's or CIRCO's server")] = None,

@@ -34,7 +34,7 @@ def list_models(json: Annotated[bool, typer.Option("--json", help="one JSON obje
             typer.echo(f"{row.name:50} {row.where:9} {row.megabytes:6.0f} MB  {row.licence}{f'; {row.about}' if row.about else ''}")
 
 
-@models.command("fetch", help="download a backbone: recommended, a name of the list, or a hub repository of open_clip")
+@models.command("fetch", help="download a backbone: recommended, a name of the list, a hub repository of open_clip, or mllm:OWNER/NAME")
 @shared({"offline": ENGINE["offline"]})
 def fetch(given: Shared, name: Annotated[str, typer.Argument(metavar="NAME", help="for example: recommended", autocompletion=among(fetchable))]) -> None:
     weights = registry.load("rankclip.backbones.weights")
@@ -42,7 +42,8 @@ def fetch(given: Shared, name: Annotated[str, typer.Argument(metavar="NAME", hel
     size = f"{chosen.megabytes:,} MB, " if chosen.megabytes else ""
     console.say(f"rankclip: {chosen.name} from {weights.endpoint()}/{chosen.repository}: {size}licence: {chosen.licence}")
     backbone, agreement = registry.load(MODELS).fetch(name, offline=given.settings().offline)
-    typer.echo(f"{backbone.name} is installed (text tower exported, cosine to torch at least {agreement:.5f})")
+    exported = f" (text tower exported, cosine to torch at least {agreement:.5f})" if backbone.text_engine == "onnx" else ""
+    typer.echo(f"{backbone.name} is installed{exported}")
     console.say(f"  use it: --model {backbone.name}, or for always: rankclip models default {backbone.name}")
 
 

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rankclip import composing, scoring
+from rankclip.backbones.checkpoints import PREFIX
 from rankclip.backbones.specs import Backbone
+from rankclip.collection import multimodal
 from rankclip.collection.galleries import Photos, without_copies
 from rankclip.collection.ranking import Ranked, RankOptions, cut_short, too_long, wanted
 from rankclip.composing import Composition, Material
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 UNTRAINED = "slerp"  # what `auto` takes where no head fits
 NEAR = 0.97  # cosine from which a photo counts as the reference again
+NEAR_MLLM = 0.999  # the same for a language model, whose embeddings lie in a narrow cone
 BURST, BURST_SECONDS = 0.90, 3.0  # the same camera within seconds, and about as near: one of a burst
 
 
@@ -43,7 +46,7 @@ class ComposeOptions:
     rank: RankOptions = RankOptions()
 
     def check(self) -> None:
-        if self.composer != "auto":
+        if self.composer != "auto" and not multimodal.is_asked(self.composer):
             check_name(COMPOSERS, self.composer, what="composer")
         if self.strength is not None and not 0 <= self.strength <= 1:
             raise InputError(f"--strength must be from 0 (like the photo) to 1 (what the text says), got {self.strength:g}")
@@ -84,17 +87,65 @@ def search(collection: Collection, reference: str, instructions: Sequence[str], 
     with ExitStack() as stack:
         store, view, gallery = stack.enter_context(collection.opened(scan=scan))
         gallery = without_copies(gallery) if unique else gallery
+        judge = None
+        if multimodal.is_asked(options.composer) and collection.backbone.image_engine != multimodal.NAME:
+            judge = multimodal.Judge(multimodal.find(options.composer), collection.settings)
+            if (store.view(judge.backbone.space).rows_of(gallery.contents) >= 0).all():  # its own space is there: no second judge is needed
+                return search(
+                    own_space(collection, judge.backbone), reference, instructions, replace(options, composer=multimodal.NAME), scan=False, unique=unique
+                )
         references = [read_reference(collection, store, view, path, weight) for weight, path in named]
-        composer = Composer(collection, store, view, options.composer)
+        composer = Composer(collection, store, view, options.composer if judge is None else "auto")
         results = []
-        for text in [*instructions, *(wish.text for wish in more)]:
+        said = [*instructions, *(wish.text for wish in more)]
+        for text in said:
             collection.notes += notes_about(text, collection.backbone)
+        for _, path in named if (asked := judge or composer.judge) is not None else ():
+            asked.read(path, [text for text in said if not read_roles(text).neutral])
         for text in instructions:
             wishes = [Wish(text, 1.0, read_roles(text)), *more]
             composition = composer.compose(references, wishes, options.strength)
+            if judge is not None:
+                results.append(judged(judge, collection, store, gallery, (composition, composer, references, wishes, options)))
+                continue
             ranked = order_gallery(store, view, gallery, composition, references, options, collection.not_yet)
             results.append(build(view, gallery, ranked, composition, composer, references, wishes, options))
     return results
+
+
+def own_space(collection: Collection, backbone: Backbone) -> Collection:
+    """The same photos, as a language model has embedded them."""
+    settings = replace(collection.settings, model=backbone.name, engine="auto")
+    return type(collection)(*collection.roots, settings=settings, walk=collection.walk_options, progress=collection.progress, cancel=collection.cancel)
+
+
+def judged(
+    judge: multimodal.Judge, collection: Collection, store: Store, gallery: Photos,
+    given: tuple[Composition, Composer, Sequence[Reference], Sequence[Wish], ComposeOptions],
+) -> Ranking:  # fmt: skip
+    """Order by the light composer, then let a language model read the first photos again, and join both orders."""
+    composition, composer, references, wishes, options = given
+    view, chosen = store.view(collection.backbone.space), options.rank
+    if chosen.bottom is not None:
+        raise InputError("--bottom does not go with a language model that reads only the first photos", hint="leave it out, or embed by that model first")
+    first = None if wanted(len(gallery.contents), chosen) is None else max(multimodal.JUDGED, wanted(len(gallery.contents), chosen) or 0)
+    whole = replace(options, rank=replace(chosen, top=first, min_percentile=None, min_score=None))
+    ranked = order_gallery(store, view, gallery, composition, references, whole, collection.not_yet)
+    asked = [wish for wish in wishes if not wish.roles.neutral]
+    order = ranked.order
+    if asked and len(order.index):
+        places = ranked.places[order.index[: multimodal.JUDGED]]
+        query = judge.query(multimodal.Asked(tuple((one.weight, one.path) for one in references), tuple((wish.weight, wish.text) for wish in asked)))
+        photos = judge.photos(store.view(judge.backbone.space), gallery.contents[places], gallery.paths(places), collection.progress)
+        order = multimodal.fused(order, photos @ query)
+    limit = wanted(len(ranked.places), chosen)
+    order = order if limit is None else order.first(limit)
+    if chosen.min_score is not None:
+        order = order.first(int(np.searchsorted(-order.scores, -chosen.min_score, side="right")))
+    found = build(view, gallery, replace(ranked, order=order), composition, composer, references, wishes, options)
+    rule = f"the first {multimodal.JUDGED} by {composer.name}, read again by {judge.backbone.name}; both orders joined by reciprocal ranks"
+    explanation = None if found.explanation is None else replace(found.explanation, method=multimodal.NAME, rule=rule)
+    return replace(found, method=multimodal.NAME, meaning="reciprocal ranks", explanation=explanation)
 
 
 def notes_about(text: str, backbone: Backbone) -> list[str]:
@@ -178,6 +229,9 @@ class Composer:
 
     def __init__(self, collection: Collection, store: Store, view: View, name: str) -> None:
         self.collection, self.embed = collection, collection.text_embedder(store)
+        mllm = collection.backbone.image_engine == multimodal.NAME and (name == "auto" or multimodal.is_asked(name))
+        self.judge = multimodal.Judge(collection.backbone, collection.settings, collection.image_engine) if mllm else None
+        name = multimodal.NAME if mllm else name
         pack = packs.suited("composer", view.space, collection.settings.head) if name in ("auto", "head") else None
         if name == "head" and pack is None:
             here = f"no trained composer fits {view.space.backbone}"
@@ -194,9 +248,10 @@ class Composer:
         photo = scoring.unit(np.sum([one.weight * one.embedding for one in references], axis=0))  # [D]
         material = Material(photo, self._mean(wishes, [wish.roles.wanted for wish in wishes]), tuple(wish.roles for wish in wishes), strength,
                             said=self._mean(wishes, ["" if wish.roles.neutral else wish.roles.wanted or wish.text for wish in wishes]))  # fmt: skip
-        if self.head is not None and not material.neutral:
+        if (self.head is not None or self.judge is not None) and not material.neutral:
             material = replace(material, learnt=self._learnt(references, wishes))
-        make: Callable[..., Composition] = resolve(COMPOSERS, self.name if not material.neutral else "slerp", what="composer")
+        name = "slerp" if material.neutral else "head" if self.judge is not None else self.name
+        make: Callable[..., Composition] = resolve(COMPOSERS, name, what="composer")
         return make(material, self.embed)
 
     def _mean(self, wishes: Sequence[Wish], phrases: Sequence[str]) -> np.ndarray | None:
@@ -207,6 +262,9 @@ class Composer:
     def _learnt(self, references: Sequence[Reference], wishes: Sequence[Wish]) -> np.ndarray:
         """The head's query: every reference with every instruction, weighted; an instruction that asks for no change is the photo itself."""
         asked = [wish for wish in wishes if not wish.roles.neutral]
+        if self.judge is not None:
+            given = multimodal.Asked(tuple((one.weight, one.path) for one in references), tuple((wish.weight, wish.text) for wish in asked))
+            return self.judge.query(given)
         states, real = load("rankclip.engines.base").text_states(self.collection.text_engine, [wish.text for wish in asked])
         pooled = self.embed([wish.text for wish in asked])  # [Q, D]
         total = np.zeros(len(pooled[0]), np.float64)
@@ -269,7 +327,7 @@ def near_references(store: Store, view: View, contents: np.ndarray, rows: np.nda
     near = np.isin(contents, [one.content for one in references if one.content >= 0])
     for one in references:
         cosines = scan_rows(view, rows, one.embedding)  # [G]
-        near |= cosines > NEAR
+        near |= cosines > (NEAR_MLLM if view.space.backbone.startswith(PREFIX) else NEAR)
         maybe = np.flatnonzero((cosines > BURST) & ~near)
         moment = when(one.facts)
         if moment is None or not len(maybe) or one.facts is None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rankclip.backbones import specs, weights
+from rankclip.backbones.checkpoints import PREFIX
 from rankclip.backbones.specs import Backbone
 from rankclip.errors import InputError
 from rankclip.heads import packs
@@ -68,6 +69,10 @@ def fetch(name: str, *, offline: bool = False) -> tuple[Backbone, float]:
 
     Raises NetworkError, RuntimeMissing (torch makes the export), ModelError.
     """
+    if name.startswith(PREFIX):
+        weights.fetch_mllm(name, offline=offline)
+        specs.find.cache_clear()
+        return specs.find(name), 1.0
     folder = weights.fetch(name, offline=offline)
     specs.find.cache_clear()
     backbone = specs.read_card(folder)

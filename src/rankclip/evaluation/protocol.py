@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from rankclip import composing
-from rankclip.collection import Collection
-from rankclip.collection.composition import Composer, Reference, Wish, stored_features
+from rankclip.collection import Collection, multimodal
+from rankclip.collection.composition import Composer, Reference, Wish, own_space, stored_features
 from rankclip.errors import InputError
 from rankclip.evaluation import composition as metrics
 from rankclip.evaluation import layouts
@@ -61,7 +61,7 @@ class Report:
 
 @dataclass(slots=True)
 class Gallery:
-    """The photos of a benchmark as the store has them. names: G. rows: int64 [G]. vectors: float32 [G, D]."""
+    """The photos of a benchmark as the store has them. names: G. rows: int64 [G]. vectors: float32 [G, D]. paths: of names."""
 
     store: Store
     view: View
@@ -70,6 +70,7 @@ class Gallery:
     rows: np.ndarray
     vectors: np.ndarray
     column: dict[str, int]
+    paths: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,8 @@ def measure(
 
     >>> measure(Collection("./pictures"), "triplets", Path("mine.jsonl")).reports[0].figures["R@10"]  # doctest: +SKIP
     """
+    if multimodal.is_asked(composer) and collection.backbone.image_engine != multimodal.NAME:  # a benchmark asks for the whole gallery in its space
+        collection = own_space(collection, multimodal.find(composer))
     if submission is not None and kind not in SERVERS:
         raise InputError(f"--submission: {kind} has no server", hint=f"valid for {' and '.join(SERVERS)}")
     found = [evaluate(collection, one, Options(composer, strength, partial), collection.progress) for one in layouts.read(kind, annotations, split)]
@@ -202,7 +205,7 @@ def gallery_of(store: Store, view: View, benchmark: Benchmark, paths: dict[str, 
             contents.append(folders[folder][file])
     numbers = np.array(contents, np.int64)
     rows = view.rows_of(numbers) if len(numbers) else numbers
-    return Gallery(store, view, names, numbers, rows, view.master[rows].astype(np.float32), {name: i for i, name in enumerate(names)})
+    return Gallery(store, view, names, numbers, rows, view.master[rows].astype(np.float32), {name: i for i, name in enumerate(names)}, paths)
 
 
 def present(case: Case, gallery: Gallery) -> bool:
@@ -221,7 +224,7 @@ def score_blocks(composer: Composer, gallery: Gallery, cases: Sequence[Case], op
         rows = []
         for case in cases[start : start + BLOCK]:
             content = int(gallery.contents[gallery.column[case.reference]])
-            reference = Reference(case.reference, 1.0, content, stored_features(gallery.view, content), None)
+            reference = Reference(gallery.paths[case.reference], 1.0, content, stored_features(gallery.view, content), None)
             composition = composer.compose([reference], [wishes[text] for text in case.texts], options.strength)
             vectors = np.stack([term.vector for term in composition.terms], axis=1)  # [D, J]
             usual = composing.calibrate(composition, sample)
