@@ -28,6 +28,7 @@ def composer(
     images: Annotated[Path | None, typer.Option("--images", metavar="DIR", help="folder that the paths are below (default: that of the file)")] = None,
     name: Annotated[str, typer.Option("--name", metavar="NAME", help="name of the head")] = "composer",
     kind: Annotated[str, typer.Option("--kind", metavar="NAME", help="transformer, combiner or flow")] = "transformer",
+    mllm: Annotated[str, typer.Option("--mllm", metavar="NAME", help="tune this multimodal language model instead of a small head (docs/mllm.md)")] = "",
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="change a setting of the recipe, for example epochs=10")] = None,
     run: Annotated[Path | None, typer.Option("--run", metavar="DIR", help="folder of the run: log and checkpoints; an interrupted run goes on")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", metavar="DIR", help="write the head there instead of installing it")] = None,
@@ -41,17 +42,23 @@ def composer(
         raise InputError("give --data FILE, --captions FILE, or both", hint=EXAMPLE)
     if bool(writer) != bool(writer_model) or (writer and (captions is None or data is not None)):
         raise InputError("--writer goes with --writer-model and --captions, and not with --data", hint="the model is shown captions, never photos")
-    jobs = registry.load("rankclip.training.composer_job")
     with console.Stop() as stop:
         progress = console.make_progress(given.settings().progress, quiet=given.quiet)
-        changes = {"kind": kind, **assigned(set_ or [])}
-        job = jobs.ComposerJob(given.settings(), progress, stop.event, name=name, run=run, images=images, output=output, changes=changes)
+        small = registry.load("rankclip.training.composer_job").ComposerJob
+        where = {"name": name, "run": run, "images": images, "output": output}
+        job = small(given.settings(), progress, stop.event, **where, changes={"kind": kind, **assigned(set_ or [])})
         written = job.write_triplets(captions, writer, writer_model, count=writer_photos, token_limit=writer_tokens) if writer else None
+        if mllm:
+            large = registry.load("rankclip.training.mllm_job").MllmJob
+            job = large(given.settings(), progress, stop.event, mllm, **where, changes=assigned(set_ or []))
         done = job.train(data, captions, written=written, dry_run=dry_run)
     for line in done.lines:
         typer.echo(line)
     if done.pack is not None and not given.quiet:
-        console.say(f'rankclip: head {done.pack.name} is in {done.pack.folder}; try: rankclip compose-search ./photos photo.jpg "the same at night" --explain')
+        use = f" --model mllm:{done.pack.folder if output else done.pack.name}" if mllm else ""
+        console.say(
+            f'rankclip: head {done.pack.name} is in {done.pack.folder}; try: rankclip compose-search ./photos photo.jpg "the same at night"{use} --explain'
+        )
 
 
 def assigned(texts: list[str]) -> dict[str, str]:

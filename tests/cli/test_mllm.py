@@ -1,0 +1,201 @@
+"""A multimodal language model from the command line: embed, compose-search in its own space and as a second judge, evaluate, finetune, bad input."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests import mllm_models, mllm_world
+from tests.conftest import Run, rankclip_command, square, subprocess_environment
+
+from rankclip.backbones import specs
+from rankclip.collection import multimodal
+from rankclip.engines.mllm_engine import MllmEngine
+from rankclip.photos.decode import DecodeOptions, decode
+from rankclip.scoring import Order
+from rankclip.settings import Settings
+from rankclip.store.store import Store
+
+SHADES = {"red": (220, 30, 30), "darkred": (110, 15, 15), "green": (40, 160, 50), "blue": (30, 60, 210), "black": (8, 8, 8), "white": (248, 248, 248)}
+
+
+@pytest.fixture(scope="module")
+def llava(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return mllm_models.llava(tmp_path_factory.mktemp("models") / "tiny-llava")
+
+
+@pytest.fixture
+def shades(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("RANKCLIP_PRECISION", "fp32")
+    monkeypatch.setenv("RANKCLIP_THREADS", "1")
+    for name, colour in SHADES.items():
+        square(tmp_path / "photos" / f"{name}.png", colour)
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def auto(run: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """The command line without the toy engine that `run` asks for."""
+    monkeypatch.setenv("RANKCLIP_ENGINE", "auto")
+    monkeypatch.setenv("RANKCLIP_MODEL", "toy")
+    return run
+
+
+def engine_of(folder: Path) -> MllmEngine:
+    return MllmEngine(specs.find(f"mllm:{folder}"), Settings(precision="fp32", threads=1))
+
+
+def names(lines: list[str]) -> list[str]:
+    return [Path(line).stem for line in lines]
+
+
+def test_mllm_embeds_into_a_space_of_its_own_and_only_what_is_new(auto: Run, shades: Path, llava: Path, tmp_path: Path) -> None:
+    assert auto("embed", "photos").code == 0
+    first = auto("embed", "photos", "--model", f"mllm:{llava}")
+    assert first.code == 0 and "6 new" in first.err and "mllm, cpu, fp32" in first.err
+    square(shades / "pink.png", (250, 150, 190))
+    again = auto("embed", "photos", "--model", "mllm:tiny-llava", "--batch-size", "2")
+    assert "1 new, 6 unchanged" in again.err, "the folder's name is enough once it was used"
+    engine = engine_of(llava)
+    with Store.open(tmp_path / "store") as store:
+        view = store.view(engine.backbone.space)
+        spaces = {space.backbone for space in store.catalogue.spaces()}
+        content = store.catalogue.files_in(str(shades))["pink.png"].content
+        stored = view.read_embeddings(view.rows_of(np.array([content])))[0]
+    pixels = decode(str(shades / "pink.png"), DecodeOptions(engine.backbone.input)).pixels
+    assert pixels is not None and spaces == {"toy", "mllm:tiny-llava"} and view.rows == 7
+    assert np.abs(stored - engine.embed(pixels, None)).max() < 5e-4, "float16 in the store"
+
+
+def test_mllm_composes_in_its_own_space(auto: Run, shades: Path, llava: Path) -> None:
+    model = f"mllm:{llava}"
+    found = auto("compose-search", "photos", "photos/red.png", "make it blue", "--model", model, "--with-reference", "--json")
+    rows = [json.loads(line) for line in found.lines]
+    assert found.code == 0 and len(rows) == 6 and rows[0]["method"] == "mllm"
+    engine = engine_of(llava)
+    pixels = {name: decode(str(shades / f"{name}.png"), DecodeOptions(engine.backbone.input)).pixels for name in SHADES}
+    query = engine.embed(pixels["red"], "make it blue")
+    for row in rows:
+        assert abs(row["score"] - float(engine.embed(pixels[Path(row["path"]).stem], None) @ query)) < 1e-3
+    named = auto("compose-search", "photos", "photos/red.png", "make it blue", "--composer", model, "--with-reference", "--json")
+    assert [json.loads(line)["path"] for line in named.lines] == [row["path"] for row in rows], "the light model's search goes over to the space that is there"
+    assert names(auto("compose-search", "photos", "photos/red.png", "the same", "--model", model, "--with-reference").lines)[0] == "red"
+
+
+def test_mllm_reads_a_photo_once_for_all_instructions(auto: Run, shades: Path, llava: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = ["make it blue", "make it green, the same but darker", "the same", "white instead of red"]
+    single = [names(auto("compose-search", "photos", "photos/red.png", text, "--model", f"mllm:{llava}").lines) for text in texts]
+    calls: list[int] = []
+    real = MllmEngine.encode_changes
+    monkeypatch.setattr(MllmEngine, "encode_changes", lambda self, pixels, some: calls.append(len(some)) or real(self, pixels, some))
+    found = auto("compose-search", "photos", "photos/red.png", "--instructions", "-", "--model", f"mllm:{llava}", stdin="\n".join(texts).encode())
+    rows = [json.loads(line) for line in found.lines]
+    assert calls == [3], "one call for all that ask for a change"
+    assert [[Path(row["path"]).stem for row in rows if row["instruction"] == text] for text in texts] == single
+
+
+def test_mllm_judges_the_first_photos_again_where_its_space_is_absent(
+    auto: Run, shades: Path, llava: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    light = names(auto("compose-search", "photos", "photos/red.png", "blue instead of red").lines)
+    monkeypatch.setattr(multimodal, "JUDGED", 3)
+    found = auto("compose-search", "photos", "photos/red.png", "blue instead of red", "--composer", f"mllm:{llava}", "--json", "--explain")
+    rows = [json.loads(line) for line in found.lines]
+    assert found.code == 0, found.err
+    order = names([row["path"] for row in rows])
+    assert order[3:] == light[3:] and sorted(order[:3]) == sorted(light[:3]), "photos after the first keep their places"
+    engine = engine_of(llava)
+    pixels = {name: decode(str(shades / f"{name}.png"), DecodeOptions(engine.backbone.input)).pixels for name in ("red", *light[:3])}
+    query = engine.embed(pixels["red"], "blue instead of red")
+    second = sorted(light[:3], key=lambda name: -float(engine.embed(pixels[name], None) @ query))
+    wanted = {name: 1 / (61 + light.index(name)) + 1 / (61 + second.index(name)) for name in light[:3]}
+    assert all(abs(row["score"] - wanted[name]) < 1e-6 for row, name in zip(rows[:3], order, strict=False))
+    assert names(auto("compose-search", "photos", "photos/red.png", "blue instead of red", "--composer", f"mllm:{llava}", "--top", "1").lines) == order[:1]
+    refused = auto("compose-search", "photos", "photos/red.png", "blue", "--composer", f"mllm:{llava}", "--bottom", "1")
+    assert refused.code == 2 and "--bottom" in refused.err
+
+
+def test_mllm_fusion_by_hand() -> None:
+    order = Order(np.array([7, 5, 9, 1]), np.zeros(4), np.arange(1, 5))
+    found = multimodal.fused(order, np.array([0.1, 0.2, 0.9]))  # the second judge: 9 before 5 before 7
+    assert found.index.tolist() == [7, 9, 5, 1] and found.ranks.tolist() == [1, 2, 3, 4]
+    assert np.allclose(found.scores, [1 / 61 + 1 / 63, 1 / 63 + 1 / 61, 1 / 62 + 1 / 62, 1 / 64], atol=1e-8)
+
+
+def test_mllm_is_evaluated(auto: Run, llava: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANKCLIP_PRECISION", "fp32")
+    mllm_world.make(tmp_path / "world", copies=2)
+    lines = [line for line in (tmp_path / "world/triplets.jsonl").read_text().splitlines() if '"target"' in line][:6]
+    (tmp_path / "world/few.jsonl").write_text("\n".join(lines) + "\n")
+    found = auto("evaluate", "composition", "triplets", "world/few.jsonl", "--composer", f"mllm:{llava}", "--json")
+    row = json.loads(found.lines[0])
+    assert found.code == 0 and (row["composer"], row["model"], row["queries"]) == ("mllm", "mllm:tiny-llava", 6)
+    assert 0 <= row["metrics"]["R@10"]["value"] <= 1
+
+
+@pytest.mark.slow
+def test_mllm_is_tuned_kept_as_a_head_merged_and_used(auto: Run, llava: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANKCLIP_PRECISION", "fp32")
+    captions, triplets = mllm_world.make(tmp_path / "world", copies=2)
+    lines = triplets.read_text().splitlines()
+    triplets.write_text("\n".join([*lines[:16], *[line for line in lines if '"target"' in line][:4]]) + "\n")
+    words = ("finetune", "composer", "--mllm", llava, "--data", triplets, "--captions", captions, "--name", "shapes", "--run", tmp_path / "run")
+    settings = ("align_epochs=1", "epochs=2", "batch=32", "part=32", "rate=3e-3", "warmup=1", "merge=true")
+    options = [word for one in settings for word in ("--set", one)]
+    dry = auto(*words, *options, "--dry-run")
+    assert dry.code == 0 and "stage 2: 16 triplets to train, 4 to validate" in dry.text and not (tmp_path / "run").exists()
+    done = auto(*words, *options)
+    assert done.code == 0 and "R@1 by training" in done.text and "mllm:shapes" in done.err, done.err
+    assert "shapes" in auto("models", "list").text
+    specs.find.cache_clear()
+    tuned, merged, plain = (engine_of_name(name) for name in ("mllm:shapes", f"mllm:{tmp_path / 'run/merged'}", f"mllm:{llava}"))
+    pixels = decode(str(tmp_path / "world/red_bar_0.png"), DecodeOptions(plain.backbone.input)).pixels
+    assert len({one.backbone.space.fingerprint for one in (tuned, merged, plain)}) == 3
+    found = [one.embed(pixels, "make it blue") for one in (tuned, merged, plain)]
+    assert np.abs(found[0] - found[1]).max() < 1e-4 and np.abs(found[0] - found[2]).max() > 1e-3
+    assert auto("compose-search", "world", "world/red_bar_0.png", "make it blue", "--model", "mllm:shapes", "--top", "3").code == 0
+    other = auto(*words, *options[:-2], "--set", "rate=1e-3")
+    assert other.code == 2 and "other settings" in other.err
+
+
+def engine_of_name(name: str) -> MllmEngine:
+    return MllmEngine(specs.find(name), Settings(precision="fp32", threads=1))
+
+
+# ---------------------------------------------------------------- bad input
+
+
+def test_mllm_without_its_extra_says_what_to_install(auto: Run, shades: Path, llava: Path, tmp_path: Path) -> None:
+    import subprocess
+
+    for package in ("transformers", "peft", "accelerate"):
+        folder = tmp_path / f"no-{package}"
+        (folder / package).mkdir(parents=True)
+        (folder / package / "__init__.py").write_text(f"raise ImportError('No module named {package!r}', name='{package}')\n")
+        tune, embed = ["finetune", "composer", "--mllm", str(llava), "--data", "none.jsonl"], ["embed", "photos", "--model", f"mllm:{llava}"]
+        words = tune if package == "peft" else embed  # only training and tuned models need it
+        environment = subprocess_environment()
+        environment["PYTHONPATH"] = f"{folder}:{environment['PYTHONPATH']}"
+        found = subprocess.run(rankclip_command(*words), capture_output=True, env=environment, timeout=300)
+        assert found.returncode == 6, found.stderr
+        assert found.stderr.decode().splitlines()[-1] == '  run: python -m pip install "rankclip[mllm]"'
+
+
+def test_mllm_that_is_not_here_or_was_another(auto: Run, shades: Path, llava: Path, tmp_path: Path) -> None:
+    missing = auto("embed", "photos", "--model", "mllm:nowhere")
+    assert missing.code == 6 and "run: rankclip models fetch mllm:nowhere" in missing.err
+    unnamed = auto("compose-search", "photos", "photos/red.png", "make it blue", "--composer", "mllm")
+    assert unnamed.code == 2 and "which model?" in unnamed.err
+    folder = tmp_path / "moving"
+    shutil.copytree(llava, folder)
+    assert auto("embed", "photos", "--model", f"mllm:{folder}", "--store", "own").code == 0
+    mllm_models.llava(folder, seed=1)
+    specs.find.cache_clear()
+    other = auto("compose-search", "photos", "photos/red.png", "make it blue", "--model", f"mllm:{folder}", "--no-scan", "--store", "own")
+    assert other.code == 6 and "cannot be compared" in other.err
+    assert auto("models", "fetch", "mllm:nowhere").code == 2
+    offline = auto("models", "fetch", "mllm:instructcir_llava_phi35_clip224_lp", "--offline")
+    assert offline.code == 7 and "uta-smile/instructcir_llava_phi35_clip224_lp" in offline.err

@@ -1,0 +1,248 @@
+"""Tuning a multimodal language model: the loss, gradient caching, what learns and what does not, resume, several processes, the toy world."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests import mllm_models, mllm_world
+from tests.conftest import subprocess_environment
+
+from rankclip.backbones import specs
+from rankclip.engines.mllm_engine import MllmEngine
+from rankclip.errors import InputError, ModelError
+from rankclip.evaluation import triplets
+from rankclip.settings import Settings
+from rankclip.training import composer_gather, mllm_composer, mllm_job, runs
+from rankclip.training.mllm_composer import Config, Data, Row, Step
+
+FP32 = Settings(precision="fp32", threads=1, device="cpu")
+ALONE = runs.Team(0, 1, torch.device("cpu"))
+SMALL = Config(align_epochs=1, epochs=1, batch=8, part=3, rate=3e-3, warmup=2, dropout=0.1, save_every=1)
+SMALL_PLAIN = replace(SMALL, dropout=0.0)  # each process draws its own dropout
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("world")
+    mllm_world.make(folder, copies=2)
+    return folder
+
+
+@pytest.fixture(scope="module", params=mllm_models.KINDS)
+def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return mllm_models.KINDS[request.param](tmp_path_factory.mktemp("models") / request.param)
+
+
+@pytest.fixture(scope="module")
+def llava(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return mllm_models.llava(tmp_path_factory.mktemp("models") / "llava")
+
+
+def data_of(world: Path, *, align: int = 16, change: int = 32, val: int = 4) -> Data:
+    """Some of the world's examples."""
+    found = mllm_job.gathered(triplets.read(world / "triplets.jsonl"), composer_gather.read_captions(world / "captions.jsonl"), world)
+    return Data(found.align[:align], found.change[:: max(1, len(found.change) // change)][:change], found.val[:val], world)
+
+
+def open_engine(folder: Path) -> MllmEngine:
+    specs.find.cache_clear()
+    return MllmEngine(specs.find(f"mllm:{folder}"), FP32)
+
+
+def gradients(model: torch.nn.Module) -> torch.Tensor:
+    return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+
+# ---------------------------------------------------------------- the loss
+
+
+def test_the_loss_is_the_papers() -> None:
+    torch.manual_seed(0)
+    z1, z2, z3 = (torch.nn.functional.normalize(torch.randn(5, 7), dim=-1) for _ in range(3))
+    logits = torch.cat([z1 @ z2.T, z1 @ z3.T], dim=1) / 0.05  # B x 2B, as in the released code
+    wanted = torch.nn.functional.cross_entropy(logits, torch.arange(5))
+    found = mllm_composer.contrast(torch.cat([z1, z2, z3]), torch.arange(5), 0.05)
+    assert torch.allclose(found, wanted, atol=1e-6)
+    easier = mllm_composer.contrast(torch.cat([z1, z2]), torch.arange(5), 0.05)
+    assert found > easier, "the original captions are negatives"
+
+
+def test_a_text_that_comes_twice_is_never_its_own_negative() -> None:
+    rows = [Row(Path("a"), "make it red", "a red bar", "a blue bar"), Row(Path("b"), "make it blue", "a blue bar", "a red bar"),
+            Row(Path("c"), "make it red", "a red bar", "")]  # fmt: skip
+    step = Step.of(rows)
+    assert step.texts == ("a red bar", "a blue bar") and step.own.tolist() == [0, 1, 0]
+
+
+def test_gradient_caching_equals_the_plain_loss(checkpoint: Path, world: Path) -> None:
+    engine = open_engine(checkpoint)
+    data = data_of(world)
+    pixels, step = mllm_composer.reader(engine), Step.of(data.change[:7])
+    model = mllm_composer.with_lora(engine, Config(dropout=0.0, rank=4))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:  # zero at the start, and then half of the gradients are zero, too
+                parameter.normal_(std=0.1)
+    model.train()
+    whole, places = mllm_composer.parts_of(engine, step, pixels, 100, ALONE)
+    plain = mllm_composer.contrast(torch.cat([engine.states(part) for part in whole]), torch.from_numpy(step.own), 0.05)
+    plain.backward()
+    wanted = gradients(model)
+    model.zero_grad()
+    loss = mllm_composer.backward(engine, step, pixels, Config(part=2), ALONE, seed=0)
+    assert len(whole) == 2 and places.tolist() == list(range(len(step.rows) + len(step.texts)))
+    assert abs(loss - float(plain.detach())) < 1e-5 and wanted.abs().max() > 1e-3
+    assert (gradients(model) - wanted).abs().max() < 1e-5 * max(1.0, float(wanted.abs().max()))
+
+
+# ---------------------------------------------------------------- a run
+
+
+def test_only_the_language_models_lora_learns_and_the_loss_falls(checkpoint: Path, world: Path, tmp_path: Path) -> None:
+    engine = open_engine(checkpoint)
+    frozen = {name: value.clone() for name, value in engine.model.state_dict().items()}
+    outcome = mllm_composer.train(engine, data_of(world), tmp_path / "run", Config(align_epochs=0, epochs=5, batch=16, part=16, rate=3e-3, warmup=1, rank=8))
+    after = engine.model.state_dict()
+    kept = [name for name in frozen if torch.equal(frozen[name], after[name.replace("_proj.", "_proj.base_layer.") if name not in after else name])]
+    assert sorted(kept) == sorted(frozen), "nothing but the LoRA has changed"
+    learnt = [name for name, p in engine.model.named_parameters() if p.requires_grad]
+    assert learnt and all("lora_" in name and "language_model" in name for name in learnt)
+    log = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
+    losses = [row["loss"] for row in log if "loss" in row]
+    assert len(losses) == 10 and np.mean(losses[-3:]) < np.mean(losses[:3]) - 0.1
+    assert outcome.report["queries"] == 4 and set(outcome.files) == {"adapter_config.json", "adapter_model.safetensors"}
+
+
+def losses_of(folder: Path) -> dict[int, float]:
+    """The last loss that was logged for each step."""
+    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return {row["step"]: row["loss"] for row in rows if "loss" in row}
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {root!r})
+from tests.recipes.test_mllm_composer import SMALL, data_of, open_engine
+from rankclip.training import mllm_composer, runs
+from rankclip.types import Silent
+class Slow(Silent):
+    def advance(self, count=1):
+        import time
+        time.sleep(float(sys.argv[4]))
+with runs.joined("cpu") as team:
+    outcome = mllm_composer.train(open_engine(Path(sys.argv[1])), data_of(Path(sys.argv[2])), Path(sys.argv[3]), SMALL, team=team, progress=Slow())
+    if team.leads:
+        (Path(sys.argv[3]) / "learnt").write_bytes(outcome.files["adapter_model.safetensors"])
+"""
+
+
+def command(tmp_path: Path, *before: str) -> list[str]:
+    script = tmp_path / "train.py"
+    script.write_text(SCRIPT.format(root=str(Path(__file__).resolve().parents[2])))
+    return [sys.executable, *before, str(script)]
+
+
+@pytest.mark.slow
+def test_kill_and_resume_equals_an_undisturbed_run(llava: Path, world: Path, tmp_path: Path) -> None:
+    environment = subprocess_environment(OMP_NUM_THREADS="1")
+    words = [*command(tmp_path), str(llava), str(world)]
+    killed, log = tmp_path / "killed", tmp_path / "killed/log.jsonl"
+    process = subprocess.Popen([*words, str(killed), "0.5"], env=environment)
+    deadline = time.monotonic() + 300
+    while not log.exists() or len(losses_of(killed)) < 2:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    reached = len(losses_of(killed))
+    engine = open_engine(llava)
+    whole = mllm_composer.train(engine, data_of(world), tmp_path / "whole", SMALL)
+    resumed = mllm_composer.train(open_engine(llava), data_of(world), killed, SMALL)
+    wanted = losses_of(tmp_path / "whole")
+    assert 2 <= reached < len(wanted) == 6
+    assert losses_of(killed) == wanted
+    assert resumed.files["adapter_model.safetensors"] == whole.files["adapter_model.safetensors"]
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_learns(llava: Path, world: Path, tmp_path: Path) -> None:
+    words = command(
+        tmp_path, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0", "--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0"
+    )
+    script = Path(words[-1])
+    script.write_text(script.read_text().replace("SMALL, team", "SMALL_PLAIN, team").replace("import SMALL,", "import SMALL_PLAIN,"))
+    subprocess.run([*words, str(llava), str(world), str(tmp_path / "two"), "0"], env=subprocess_environment(OMP_NUM_THREADS="1"), check=True, timeout=500)
+    mllm_composer.train(open_engine(llava), data_of(world), tmp_path / "one", SMALL_PLAIN)
+    one, two = losses_of(tmp_path / "one"), losses_of(tmp_path / "two")
+    assert len(one) == 6 and one.keys() == two.keys()
+    assert max(abs(one[step] - two[step]) for step in one) < 1e-4
+
+
+def test_training_stops_when_validation_gets_no_better(llava: Path, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, calls = mllm_composer.measured, []
+
+    def falling(*given: object) -> dict[str, np.ndarray]:
+        calls.append(1)
+        values = real(*given)  # type: ignore[arg-type]
+        return {name: np.full_like(value, 1 / len(calls)) for name, value in values.items()}
+
+    monkeypatch.setattr(mllm_composer, "measured", falling)
+    mllm_composer.train(open_engine(llava), data_of(world), tmp_path / "run", Config(align_epochs=0, epochs=9, batch=32, part=32, patience=2))
+    assert len(losses_of(tmp_path / "run")) == 3, "the best epoch and two that were no better"
+
+
+def test_what_cannot_be_learnt_or_tuned(llava: Path, world: Path, tmp_path: Path) -> None:
+    engine, data = open_engine(llava), data_of(world)
+    with pytest.raises(InputError, match="0 training triplets with captions"):
+        mllm_composer.check(engine, Data(data.align, (), data.val, world))
+    with pytest.raises(InputError, match="no validation triplet"):
+        mllm_composer.check(engine, Data(data.align, data.change, (), world))
+    engine.backbone.extra["adapter"] = "somewhere"
+    with pytest.raises(ModelError, match="is tuned already"):
+        mllm_composer.check(engine, data)
+
+
+# ---------------------------------------------------------------- the toy world
+
+
+TOY = Config(align_epochs=3, epochs=6, batch=60, part=120, rate=3e-3, warmup=10, rank=32, alpha=64, dropout=0.0, checkpointing=False, patience=9)
+CHANCE = 2 / 41  # two right pictures among those that validation looks through, the reference left out
+
+
+def learnt(folder: Path, config: Config) -> dict[str, object]:
+    """Draw the world, make a model, train it, and return the report. The six combinations that are looked for are in no training example."""
+    captions, lines = mllm_world.make(folder / "world")
+    data = mllm_job.gathered(triplets.read(lines), composer_gather.read_captions(captions), folder / "world")
+    seen = {row.caption for row in (*data.align, *data.change)} | {row.original for row in data.change}
+    assert len(data.val) == 30 and not seen & {f"a {colour} {shape}" for colour, shape in mllm_world.HELD_OUT} and len(seen) == 30
+    engine = open_engine(mllm_models.llava(folder / "model", width=64))
+    return mllm_composer.train(engine, data, folder / "run", config).report
+
+
+def first_place(report: dict[str, object], part: str) -> float:
+    return float(report[part]["R@1"]["value"])  # type: ignore[index]
+
+
+@pytest.mark.torture
+def test_the_toy_world_is_learnt_from_chance_to_above_90_per_cent(tmp_path: Path) -> None:
+    began = time.monotonic()
+    report = learnt(tmp_path, TOY)
+    assert first_place(report, "before") <= 3 * CHANCE and first_place(report, "after") > 0.9
+    assert time.monotonic() - began < 600
+
+
+@pytest.mark.slow
+def test_the_toy_world_begins_to_be_learnt(tmp_path: Path) -> None:
+    report = learnt(tmp_path, replace(TOY, align_epochs=1, epochs=2))
+    assert first_place(report, "before") <= 3 * CHANCE < first_place(report, "after")
