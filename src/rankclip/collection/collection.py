@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -219,12 +219,8 @@ class Collection:
             self._check_space(store)
             return store, Remembered(store, self.roots)
         walk = Walk(self.present, self.walk_options)
-        reader = Store.open(self.folder) if exists else None
-        try:
+        with Store.open(self.folder) if exists else nullcontext() as reader:
             found = survey(walk, reader, reader.view(self.backbone.space) if reader else None)
-        finally:
-            if reader is not None:
-                reader.close()
         if not (found.pending or found.moved) and exists:
             self._tell(walk, found)
             return stack.enter_context(Store.open(self.folder)), Seen.of(found.gallery)

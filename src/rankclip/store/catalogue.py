@@ -22,6 +22,7 @@ from rankclip.types import FileStamp, PhotoFacts, PixelFacts, Space
 NAME = "catalogue.sqlite3"
 BUSY_MS = 5_000  # readers never wait; a writer waits this long for a reader's cache entry
 FACT_COLUMNS = "width, height, format, taken_at, camera, latitude, longitude, truncated"
+SYMPTOMS = (TypeError, ValueError, LookupError, ArithmeticError)  # what a damaged value may end in
 PIXEL_COLUMNS = ", ".join(field.name for field in fields(PixelFacts))
 
 
@@ -83,6 +84,14 @@ class Catalogue:
     def named(self) -> NamedErrors:
         """Return a guard that turns SQLite's errors into ours, naming the file."""
         return NamedErrors(self.path)
+
+    def explain(self, error: BaseException | None) -> None:
+        """Raise what is behind an error that ends the use of this catalogue: one of SQLite's, or whatever values lead to that damage has changed."""
+        with self.named():
+            if isinstance(error, sqlite3.Error):
+                raise error
+            if isinstance(error, SYMPTOMS) and (found := self.connection.execute("PRAGMA integrity_check(1)").fetchone()[0]) != "ok":
+                raise sqlite3.DatabaseError(found) from error
 
     def close(self) -> None:
         self.connection.close()
@@ -253,7 +262,7 @@ class NamedErrors:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if not isinstance(error, sqlite3.Error):
+        if not isinstance(error, (sqlite3.Error, UnicodeDecodeError)):  # the latter where SQLite's message quotes damaged text
             return
         text = str(error).lower()
         if "readonly" in text or "read-only" in text or "unable to open" in text:

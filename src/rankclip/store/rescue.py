@@ -26,6 +26,8 @@ from rankclip.store.vectors import POOLED, TOKENS, full
 # table -> its key, along which it is read
 TABLES = {"folder": ("id",), "content": ("id",), "file": ("id",), "failure": ("file",), "space": ("id",), "batch": ("space", "part", "first"),
           "text": ("space", "text")}  # fmt: skip
+DAMAGE = (sqlite3.DatabaseError, UnicodeDecodeError)  # the latter where SQLite's message quotes damaged text
+DAMAGE_SIGNS = ("no such", "decode")  # in errors that may also mean that another process is at work
 KEPT = f"{NAME}.damaged"
 # what refers to a row that is gone goes, too; a failure without its reason is tried again
 TIDY = (
@@ -63,14 +65,14 @@ def is_sound(path: Path) -> bool:
                 return True  # empty or older: opening it makes the tables
             for table in TABLES:
                 connection.execute(f"SELECT 1 FROM {table}").fetchone()
-            return bool(connection.execute("PRAGMA integrity_check").fetchone()[0] == "ok")
+            return not schema.faults(connection)
         except StoreNewer:
             return True
         except sqlite3.OperationalError as error:
-            if "no such" in str(error):
+            if any(sign in str(error) for sign in DAMAGE_SIGNS):
                 return False
             raise  # locked, or the disk fails: nothing is known about the bytes
-        except sqlite3.DatabaseError:
+        except DAMAGE:
             return False
 
 
@@ -115,7 +117,7 @@ def readable(source: sqlite3.Connection, table: str, columns: list[str]) -> Iter
         try:
             yield from source.execute(f"SELECT {', '.join(columns)} FROM {table} NOT INDEXED ORDER BY {order}")
             return
-        except sqlite3.DatabaseError:
+        except DAMAGE:
             continue
 
 

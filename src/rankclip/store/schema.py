@@ -78,6 +78,18 @@ def version(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
+def faults(connection: sqlite3.Connection) -> list[str]:
+    """Say what SQLite finds wrong with the whole file; then read every value once, since text that is no UTF-8 passes its check.
+
+    Raises sqlite3.Error, or UnicodeDecodeError where SQLite's message quotes damaged text.
+    """
+    found = [row[0] for row in connection.execute("PRAGMA integrity_check") if row[0] != "ok"]
+    for (table,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+        for _ in connection.execute(f"SELECT * FROM {table}"):
+            pass
+    return found
+
+
 def pending(connection: sqlite3.Connection) -> list[int]:
     """Return the numbers of migrations that have not run. Raises StoreNewer for a store of a later rankclip."""
     found = version(connection)

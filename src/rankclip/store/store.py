@@ -16,7 +16,6 @@ import contextlib
 import hashlib
 import os
 import shutil
-import sqlite3
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -98,8 +97,11 @@ class Store:
     def __enter__(self) -> Store:
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self.close()
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        try:
+            self.catalogue.explain(error)
+        finally:
+            self.close()
 
     def close(self) -> None:
         """Sync what was written and let go of the lock."""
@@ -210,12 +212,10 @@ class Store:
 
     def cache_texts(self, space: Space, vectors: dict[str, np.ndarray]) -> None:
         try:
-            catalogue = self.catalogue if self.lock is not None else Catalogue(self.folder, write=True)
-            with Transaction(catalogue):
+            own = contextlib.nullcontext(self.catalogue) if self.lock is not None else contextlib.closing(Catalogue(self.folder, write=True))
+            with own as catalogue, catalogue.named(), Transaction(catalogue):
                 catalogue.put_texts(catalogue.put_space(space), vectors)
-            if catalogue is not self.catalogue:
-                catalogue.close()
-        except (OSError, StoreError, sqlite3.Error):
+        except (OSError, StoreError):
             pass  # a read-only store, or one that is being written: the text is embedded again next time
 
     def _score_file(self, view: View, key: str) -> Path:

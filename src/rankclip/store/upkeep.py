@@ -16,6 +16,7 @@ import numpy as np
 
 from rankclip.errors import InputError, StoreDamaged
 from rankclip.registry import load
+from rankclip.store import schema
 from rankclip.store.catalogue import NAME, from_sql
 from rankclip.store.points import reach
 from rankclip.store.store import SCORES, Store, Transaction
@@ -108,7 +109,7 @@ def verify(store: Store) -> Verdict:
     """Check the catalogue and every batch's checksums."""
     verdict = Verdict()
     with store.catalogue.named():
-        verdict.catalogue = [row[0] for row in store.catalogue.connection.execute("PRAGMA integrity_check") if row[0] != "ok"]
+        verdict.catalogue = schema.faults(store.catalogue.connection)
         for space in store.catalogue.spaces():
             for part in (POOLED, TOKENS):
                 _verify_part(store, space, part, verdict)
