@@ -1,6 +1,5 @@
 """Stories 25 to 50 of other tools' users: bad files, hostile files, odd folders. Each must not happen here."""
 
-import importlib.util
 import io
 import json
 import re
@@ -25,6 +24,7 @@ from tests.torture.test_isolation import plain_memory
 from tests.unit.test_decode import picture
 
 import rankclip.collection.embedding as embedding_module
+from rankclip import registry
 from rankclip.collection.features import read as read_features
 from rankclip.photos.decode import DecodeOptions
 from rankclip.photos.pool import DecodePool
@@ -271,8 +271,11 @@ def test_row_45_what_is_not_supported_is_counted_by_extension(run: Run, photos: 
     assert "left out: 2 .mov, 1 .psd, 1 .txt" in run("embed", "photos").err
 
 
-@pytest.mark.skipif(importlib.util.find_spec("rawpy") is not None, reason="needs rawpy to be absent")
-def test_row_46_the_message_says_which_extra_to_install(run: Run, photos: Path) -> None:
+def test_row_46_the_message_says_which_extra_to_install(run: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "without").mkdir()
+    (tmp_path / "without/rawpy.py").write_text("raise ModuleNotFoundError('No module named rawpy', name='rawpy')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "without"))  # the workers do not find it, here or anywhere
+    monkeypatch.setattr(registry, "available", lambda package: False)
     (photos / "one.nef").write_bytes(b"MM\x00\x2a" + b"\0" * 100)
     line = 'python -m pip install "rankclip[raw]"'
     assert f"camera RAW (.nef) needs the raw extra: {line}" in run("embed", "photos").err

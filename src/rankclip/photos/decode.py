@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import stat
 import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -21,13 +22,14 @@ from PIL import ExifTags, Image, ImageCms, ImageFile, UnidentifiedImageError
 from rankclip.errors import PhotoError
 from rankclip.photos import facts
 from rankclip.photos.fit import fit
-from rankclip.photos.sniff import HEAD, PILLOW_FORMATS, extension, sniff
+from rankclip.photos.sniff import HEAD, NO_FILE, PILLOW_FORMATS, extension, sniff
 from rankclip.types import Decoded, FileStamp, InputSpec, PhotoFacts
 
 DIGEST_BYTES = 16
 ORIENTATION = ExifTags.Base.Orientation
 UPRIGHT = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
            6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90}  # fmt: skip
+HUNGRY = "decoding needs more memory than is allowed (--memory-limit-photo raises it)"
 Image.MAX_IMAGE_PIXELS = None  # our own cap is checked first and names the option that raises it
 
 
@@ -44,14 +46,14 @@ class DecodeOptions:
         return max(facts.SHORT_SIDE, 2 * self.spec.size)
 
 
-def decode(path: str, options: DecodeOptions, known: Collection[bytes] = ()) -> Decoded:
-    """Read one photo. A content whose digest is in `known` is not decoded: its pixels and facts are None.
+def decode(path: str, options: DecodeOptions, known: Collection[bytes] = (), *, digest_only: bool = False) -> Decoded:
+    """Read one photo. A content whose digest is in `known`, or any with `digest_only`, is not decoded: its pixels and facts are None.
 
     Raises PhotoError with a kind: missing, empty, not-a-photo, unsupported, changing, too-large, truncated, broken, memory.
     """
     data, stamp = _read(path, options)
     digest = hashlib.blake2b(data, digest_size=DIGEST_BYTES).digest()
-    if digest in known:
+    if digest_only or digest in known:
         return Decoded(digest, stamp, None, None)
     kind = sniff(data[:HEAD], extension(os.path.basename(path)))
     try:
@@ -62,7 +64,7 @@ def decode(path: str, options: DecodeOptions, known: Collection[bytes] = ()) -> 
     except PhotoError:
         raise
     except MemoryError as error:
-        raise PhotoError(path, "decoding needs more memory than is allowed (--memory-limit-photo raises it)", kind="memory") from error
+        raise PhotoError(path, HUNGRY, kind="memory") from error
     except Exception as error:  # decoders raise anything; whatever it is, this file is to blame and no other
         raise _blame(path, error, kind) from error
 
@@ -80,8 +82,11 @@ def _read(path: str, options: DecodeOptions) -> tuple[bytes, FileStamp]:
     """Read the whole file; one that changes meanwhile is read once more, then refused."""
     try:
         for _ in range(2):
-            with open(path, "rb") as file:
-                before = FileStamp.of(os.fstat(file.fileno()))
+            with open(path, "rb", opener=_without_waiting) as file:
+                found = os.fstat(file.fileno())
+                if not stat.S_ISREG(found.st_mode):
+                    raise PhotoError(path, NO_FILE, kind="missing")
+                before = FileStamp.of(found)
                 if before.size > options.max_bytes:
                     raise PhotoError(path, f"{before.size / 1e9:.1f} GB is too large for a photo", kind="too-large")
                 data = file.read()
@@ -91,19 +96,26 @@ def _read(path: str, options: DecodeOptions) -> tuple[bytes, FileStamp]:
             raise PhotoError(path, "the file changes while it is read", kind="changing")
     except OSError as error:
         raise PhotoError(path, (error.strerror or str(error)).lower(), kind="missing") from error
+    except MemoryError as error:
+        raise PhotoError(path, HUNGRY, kind="memory") from error
     if not data:
         raise PhotoError(path, "the file is empty", kind="empty")
     return data, before
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Open a file; a pipe without a writer opens at once, too."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def open_picture(path: str, data: bytes, kind: str, options: DecodeOptions) -> tuple[Image.Image, PhotoFacts]:
     """Decode to an upright RGB picture, reduced where it is large, and read its facts."""
     if kind in ("", "AppleDouble"):
         raise PhotoError(path, "not a picture that rankclip knows (told by its content, whatever its name)", kind="not-a-photo")
-    source = {"HEIF": _open_heif, "RAW": _open_raw}.get(kind, _open_pillow)(path, data, kind)
+    source = {"HEIF": _open_heif, "RAW": _open_raw}.get(kind, _open_pillow)(path, data, kind, options)
     _check_size(path, source.size, options)
     width, height = source.size
-    if kind == "JPEG":
+    if source.format in PILLOW_FORMATS["JPEG"]:  # also the preview inside a RAW
         source.draft(None, (options.working_side, options.working_side))
     truncated = _load(source, allow=options.allow_truncated)
     exif = _exif(source)
@@ -116,11 +128,11 @@ def open_picture(path: str, data: bytes, kind: str, options: DecodeOptions) -> t
     return picture, found
 
 
-def _open_pillow(path: str, data: bytes, kind: str) -> Image.Image:
+def _open_pillow(path: str, data: bytes, kind: str, options: DecodeOptions) -> Image.Image:
     return Image.open(io.BytesIO(data), formats=PILLOW_FORMATS[kind])
 
 
-def _open_heif(path: str, data: bytes, kind: str) -> Image.Image:
+def _open_heif(path: str, data: bytes, kind: str, options: DecodeOptions) -> Image.Image:
     import pi_heif  # 40 ms: only where such photos are
 
     pi_heif.options.DECODE_THREADS = 1  # the pool of workers is the parallelism
@@ -128,8 +140,8 @@ def _open_heif(path: str, data: bytes, kind: str) -> Image.Image:
     return pi_heif.HeifImageFile(io.BytesIO(data))
 
 
-def _open_raw(path: str, data: bytes, kind: str) -> Image.Image:
-    """Open a camera RAW: the embedded preview where it is large enough, else a half-size development."""
+def _open_raw(path: str, data: bytes, kind: str, options: DecodeOptions) -> Image.Image:
+    """Open a camera RAW: the embedded preview where it is large enough, else a half-size development. LibRaw hands both over with their turn."""
     try:
         import rawpy
     except ImportError as error:
@@ -138,11 +150,12 @@ def _open_raw(path: str, data: bytes, kind: str) -> Image.Image:
         try:
             preview = raw.extract_thumb()
             if preview.format == rawpy.ThumbFormat.JPEG:
-                picture = Image.open(io.BytesIO(preview.data), formats=("JPEG", "MPO"))
+                picture = Image.open(io.BytesIO(bytes(preview.data)), formats=PILLOW_FORMATS["JPEG"])
                 if min(picture.size) >= facts.SHORT_SIDE:
                     return picture
-        except (rawpy.LibRawNoThumbnailError, rawpy.LibRawUnsupportedThumbnailError):
+        except (rawpy.LibRawNoThumbnailError, rawpy.LibRawUnsupportedThumbnailError, UnidentifiedImageError):
             pass
+        _check_size(path, (raw.sizes.width, raw.sizes.height), options)
         return Image.fromarray(raw.postprocess(half_size=True, use_camera_wb=True))
 
 
