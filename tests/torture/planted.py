@@ -6,6 +6,7 @@ Run in the place of `rankclip.photos.worker`. Spinning happens inside one C call
 import ctypes
 import hashlib
 import os
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -34,6 +35,12 @@ def sleep() -> None:
     time.sleep(3_600)
 
 
+def deaf() -> None:
+    """As a process that waits for a dead network disk: no alarm reaches it."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    sleep()
+
+
 def spin() -> None:
     hashlib.pbkdf2_hmac("sha256", b"", b"", 1 << 30)
 
@@ -51,7 +58,7 @@ def hoard() -> None:
         ctypes.memset(library.malloc(ctypes.c_size_t(GIB // 16)), 1, GIB // 16)
 
 
-FAULTS: dict[str, Callable[[], None]] = {fault.__name__: fault for fault in (segfault, abort, leave, sleep, spin, allocate, hoard)}
+FAULTS: dict[str, Callable[[], None]] = {fault.__name__: fault for fault in (segfault, abort, leave, sleep, deaf, spin, allocate, hoard)}
 
 
 def open_picture(path: str, *rest: Any) -> Any:

@@ -16,6 +16,7 @@ from tests.conftest import ROOT, Result, Run, noise_photo
 from tests.torture.planted import FAULTS
 
 from rankclip.collection import embedding
+from rankclip.photos import pool as pool_module
 from rankclip.photos.decode import DecodeOptions
 from rankclip.photos.pool import DecodePool
 from rankclip.photos.worker import Answer, Task, WorkerOptions
@@ -29,6 +30,7 @@ REASONS = {
     "abort": "the decoder crashed (SIGABRT)",
     "leave": "the decoder ended without an answer",
     "sleep": f"decoding took longer than {LIMIT:g} s (--time-limit-photo raises the limit)",
+    "deaf": f"decoding took longer than {LIMIT:g} s (--time-limit-photo raises the limit)",
     "spin": f"decoding took longer than {LIMIT:g} s (--time-limit-photo raises the limit)",
     "allocate": "decoding needs more memory than is allowed (--memory-limit-photo raises it)",
     "hoard": "the decoder crashed (SIGSEGV)",
@@ -46,6 +48,7 @@ def plain_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 def planted(monkeypatch: pytest.MonkeyPatch) -> list[DecodePool]:
     """Let `embed` decode in processes with planted faults; returns the pools that it makes."""
     pools: list[DecodePool] = []
+    monkeypatch.setattr(pool_module, "GRACE", 1.0)
 
     class Recorded(DecodePool):
         def __init__(self, options: WorkerOptions, workers: int) -> None:
@@ -73,13 +76,13 @@ def ranked(run: Run) -> list[str]:
 
 
 def test_every_fault_has_its_reason() -> None:
-    assert list(REASONS) == list(FAULTS) and len(FAULTS) == 7
+    assert list(REASONS) == list(FAULTS) and len(FAULTS) == 8
 
 
 @pytest.mark.parametrize(("fault", "workers"), [(fault, 1 + number % 2) for number, fault in enumerate(FAULTS)])
 def test_only_the_file_at_fault_is_blamed(run: Run, planted: list[DecodePool], photos: Path, fault: str, workers: int) -> None:
     noise_photo(photos / f"{fault}.png", 99)
-    found = embed(run, "--workers", workers, limit=LIMIT if fault in ("sleep", "spin") else 60)
+    found = embed(run, "--workers", workers, limit=LIMIT if fault in ("sleep", "deaf", "spin") else 60)
     assert found.code == 3
     assert [line for line in found.err.splitlines() if ".png" in line] == [f"rankclip: photos/{fault}.png: {REASONS[fault]}"]
     assert planted[0].replaced == (0 if fault == "allocate" else 1), "Python's own MemoryError needs no new process"

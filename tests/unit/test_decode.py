@@ -14,6 +14,7 @@ from PIL import Image, ImageCms
 from rankclip.errors import PhotoError
 from rankclip.photos import decode as decoding
 from rankclip.photos.decode import DecodeOptions, decode
+from rankclip.photos.sniff import NO_FILE
 from rankclip.types import Decoded, InputSpec
 
 OPTIONS = DecodeOptions(InputSpec(32, "squash"))
@@ -188,6 +189,28 @@ def test_a_bomb_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
     header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
     (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b""))
     assert refused(tmp_path / "bomb.png").kind == "too-large"
+
+
+def test_a_pipe_or_a_device_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    for path in (tmp_path / "pipe.jpg", Path("/dev/zero"), tmp_path):
+        error = refused(path)
+        assert error.kind == "missing", "not remembered: there may be a photo at the next run"
+        assert error.reason in (NO_FILE, "is a directory")
+
+
+def test_a_file_that_memory_cannot_hold_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(decoding.FileStamp, "of", read)
+    picture().save(tmp_path / "a.png")
+    assert refused(tmp_path / "a.png").kind == "memory"
+
+
+def test_a_digest_alone_can_be_asked_for(tmp_path: Path, upright: Decoded) -> None:
+    found = decode(str(tmp_path / "upright.png"), OPTIONS, digest_only=True)
+    assert (found.digest, found.stamp, found.pixels, found.facts) == (upright.digest, upright.stamp, None, None)
 
 
 def test_a_known_content_is_not_decoded(tmp_path: Path, upright: Decoded) -> None:

@@ -1,6 +1,8 @@
 """Paths -> candidates: order, what is left out and counted, links, rules, folders that cannot be read."""
 
 import os
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ from tests.conftest import square
 
 from rankclip.errors import InputError
 from rankclip.photos.discover import IGNORE_FILE, Walk, WalkOptions, check_roots
+from rankclip.photos.sniff import NO_FILE
 
 RED = (220, 30, 30)
 
@@ -131,3 +134,24 @@ def test_names_that_are_not_utf8(tmp_path: Path) -> None:
     name = os.fsdecode(b"caf\xe9.png")
     square(tmp_path / "a.png", RED).rename(tmp_path / name)
     assert shown(walk(tmp_path)) == [f"{tmp_path}/{name}"]
+
+
+def test_only_regular_files_are_candidates(tmp_path: Path) -> None:
+    """A pipe or a device has no end that anybody knows: it is never opened."""
+    square(tmp_path / "photos/a.png", RED)
+    for name in ("pipe.jpg", "pipe"):
+        os.mkfifo(tmp_path / "photos" / name)
+    found = walk(tmp_path / "photos")
+    assert shown(found) == [f"{tmp_path}/photos/a.png"] and found.skipped.reasons == {"not a file": 2}
+    named = walk(tmp_path / "photos/pipe.jpg", "/dev/zero", tmp_path / "photos/a.png")
+    assert shown(named) == [f"{tmp_path}/photos/a.png"]
+    assert [(failure.shown, failure.reason) for failure in named.failures] == [(f"{tmp_path}/photos/pipe.jpg", NO_FILE), ("/dev/zero", NO_FILE)]
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("nowhere", path)], ids=["pipe", "folder", "dangling link"])
+def test_an_ignore_file_that_is_no_file_is_refused(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    square(tmp_path / "a.png", RED)
+    make(tmp_path / IGNORE_FILE)
+    with pytest.raises(InputError, match=re.escape(f"{tmp_path}/{IGNORE_FILE}: not a regular file")) as error:
+        shown(walk(tmp_path))
+    assert error.value.hint

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from rankclip.errors import InputError
-from rankclip.photos.sniff import EXTENSIONS, HEAD, RAW_EXTENSIONS, extension, sniff
+from rankclip.photos.sniff import EXTENSIONS, HEAD, NO_FILE, RAW_EXTENSIONS, extension, sniff
 from rankclip.types import Failure, Skipped
 
 if TYPE_CHECKING:
@@ -79,6 +79,9 @@ class Walk:
         except OSError as error:
             self.failures.append(Failure(path, _reason(path, error), "missing"))
             return
+        if not stat.S_ISREG(found.st_mode):
+            self.failures.append(Failure(path, NO_FILE, "missing"))
+            return
         folder, name = os.path.split(absolute)
         entries = singles.setdefault(folder, [])
         if all(entry.name != name for entry in entries[-1:]):
@@ -106,9 +109,7 @@ class Walk:
         if not rules and self.options.exclude:
             rules = ((folder, parse_rules(self.options.exclude, "--exclude")),)
         if any(entry.name == IGNORE_FILE for entry in found):
-            path = f"{folder}/{IGNORE_FILE}"
-            with open(path, encoding="utf-8", errors="surrogateescape") as lines:
-                rules = (*rules, (folder, parse_rules(lines.read().splitlines(), path)))
+            rules = (*rules, (folder, read_rules(f"{folder}/{IGNORE_FILE}")))
         return rules
 
     def _sort_out(
@@ -182,6 +183,17 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 def _name(entry: os.DirEntry[str]) -> str:
     return entry.name
+
+
+def read_rules(path: str) -> GitIgnoreSpec:
+    """Read an ignore file. One that cannot be read ends the run: to go on would embed what somebody wanted left out."""
+    try:
+        if not os.path.isfile(path):  # opening a pipe would wait for somebody who writes
+            raise InputError(f"{path}: {NO_FILE}", hint="remove it, or make it a file of gitignore patterns")
+        with open(path, encoding="utf-8", errors="surrogateescape") as lines:
+            return parse_rules(lines.read().splitlines(), path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({_reason(path, error)})", hint="make it readable, or remove it") from error
 
 
 def parse_rules(lines: Iterable[str], origin: str) -> GitIgnoreSpec:

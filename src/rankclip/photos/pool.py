@@ -1,34 +1,41 @@
 """A pool of decoding processes that outlives whatever a file does to one of them.
 
 Each worker has at most two tasks: one in work, one waiting. When it dies, the task in work is blamed, the waiting one goes to
-another worker, and a new process takes its place. Results come in the order they are ready. No store handle ever crosses into a
-worker: they are new interpreters, not forks.
+another worker, and a new process takes its place. A worker that neither answers nor dies, as when it waits for a network disk that
+is gone, is given up. Results come in the order they are ready. No store handle ever crosses into a worker: they are new
+interpreters, not forks.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import queue
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from rankclip.photos.worker import Answer, Task, WorkerOptions, read_frame, write_frame
+from rankclip.errors import PhotoError
+from rankclip.photos.worker import NOBODY, Answer, Task, WorkerOptions, read_frame, write_frame
+from rankclip.types import Decoded
 
 DEPTH = 2  # tasks a worker holds: the second hides the pipe's latency
 MODULE = "rankclip.photos.worker"
-NOBODY = -1  # the number of an answer that blames no file: a worker died idle
+GRACE = 10.0  # seconds after its time limit that a worker has to die
+BURIAL = 1.0  # seconds to wait for the end of a process that was killed; one that the system cannot interrupt is left behind
 
 
 @dataclass(slots=True, eq=False)
 class Worker:
     process: subprocess.Popen[bytes]
     tasks: deque[Task] = field(default_factory=deque)
+    since: float = math.inf  # when its task in work began, by the monotonic clock; a worker that has not started yet has no such time
 
 
 class DecodePool:
@@ -68,17 +75,20 @@ class DecodePool:
         self._feed()
 
     def ready(self, timeout: float | None = None) -> Iterator[Answer]:
-        """Yield the answers that are there, waiting up to `timeout` seconds for the first (or for `ring`)."""
+        """Yield the answers that are there, waiting up to `timeout` seconds for the first (or for `ring`); then give up who is overdue."""
         block = True
         while True:
             try:
                 event = self.answers.get(block, timeout)
             except queue.Empty:
-                return
+                break
             block = False
             if event is not None and event[0] in self.workers:
                 yield self._take(*event)
                 self._feed()
+        for worker in self._overdue():  # now, when every answer that has come is taken
+            yield self._give_up(worker)
+            self._feed()
 
     def ring(self) -> None:
         """End the wait of `ready`, from any thread."""
@@ -91,18 +101,31 @@ class DecodePool:
         return answer
 
     def _bury(self, worker: Worker) -> Answer:
-        """Blame the task in work for the death of its worker and hand on the one behind it."""
-        code = worker.process.wait()
+        """Take leave of a worker that has died."""
+        return self._blame(worker, *self._cause(worker.process.wait()))
+
+    def _overdue(self) -> list[Worker]:
+        """Workers that should long have been ended by their own alarm."""
+        latest = time.monotonic() - self.options.time_limit - GRACE
+        return [worker for worker in self.workers if worker.tasks and worker.since < latest]
+
+    def _give_up(self, worker: Worker) -> Answer:
+        _kill(worker)
+        return self._blame(worker, *self._cause(None))
+
+    def _blame(self, worker: Worker, reason: str, kind: str) -> Answer:
+        """Blame the task in work for the end of its worker and hand on the one behind it."""
         self._forget(worker)
         self.replaced += 1
         if not worker.tasks:
             return Answer(NOBODY, None)
         blamed = worker.tasks.popleft()
         self.waiting.extendleft(reversed(worker.tasks))
-        return Answer(blamed.number, None, *self._cause(code))
+        return Answer(blamed.number, None, reason, kind)
 
-    def _cause(self, code: int) -> tuple[str, str]:
-        if hasattr(signal, "SIGALRM") and code == -signal.SIGALRM:
+    def _cause(self, code: int | None) -> tuple[str, str]:
+        """Say why a worker ended. code: how the process did, None where it does not even end."""
+        if code is None or (hasattr(signal, "SIGALRM") and code == -signal.SIGALRM):
             return f"decoding took longer than {self.options.time_limit:g} s (--time-limit-photo raises the limit)", "slow"
         if code < 0:
             return f"the decoder crashed ({signal.Signals(-code).name})", "crash"
@@ -117,6 +140,8 @@ class DecodePool:
                 return
             worker = min(free, key=lambda one: len(one.tasks))
             task = self.waiting.popleft()
+            if not worker.tasks and worker.since < math.inf:
+                worker.since = time.monotonic()
             worker.tasks.append(task)
             self._send(worker, task)
 
@@ -145,7 +170,9 @@ class DecodePool:
         assert worker.process.stdout is not None
         with worker.process.stdout as pipe:
             while (answer := read_frame(pipe)) is not None:
-                self.answers.put((worker, answer))
+                worker.since = time.monotonic()
+                if answer.number != NOBODY:
+                    self.answers.put((worker, answer))
         self.answers.put((worker, None))
 
     def _forget(self, worker: Worker) -> None:
@@ -159,6 +186,35 @@ class DecodePool:
     def close(self) -> None:
         """End all workers at once; tasks in work are dropped."""
         for worker in list(self.workers):
-            worker.process.kill()
-            worker.process.wait()
+            _kill(worker)
             self._forget(worker)
+
+
+def _kill(worker: Worker) -> None:
+    worker.process.kill()
+    try:
+        worker.process.wait(BURIAL)
+    except subprocess.TimeoutExpired:
+        pass
+
+
+class Reader:
+    """Reads photos one at a time, as the pool does: in a process of its own, which starts with the first and ends with `close`.
+
+    >>> Reader(WorkerOptions(DecodeOptions(InputSpec(8)))).read("photo.jpg").pixels.shape  # doctest: +SKIP
+    (8, 8, 3)
+    """
+
+    def __init__(self, options: WorkerOptions) -> None:
+        self.pool = DecodePool(options, 1)
+        self.close = self.pool.close
+
+    def read(self, path: str) -> Decoded:
+        """Decode one photo. Raises PhotoError, also where the decoder crashes or hangs."""
+        self.pool.submit(Task(0, os.path.abspath(path)))
+        while True:
+            for answer in self.pool.ready(timeout=1.0):
+                if answer.number != NOBODY and answer.decoded is None:
+                    raise PhotoError(path, answer.reason, kind=answer.kind)
+                if answer.decoded is not None:
+                    return answer.decoded

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 HEAD = 64  # bytes that `sniff` needs
+NO_FILE = "not a regular file (a folder, pipe, socket or device)"  # why it is not read: nobody knows when such a thing ends
 
 EXTENSIONS = frozenset(
     (

@@ -24,6 +24,7 @@ from rankclip.photos.decode import DecodeOptions, decode
 from rankclip.types import Decoded
 
 LENGTH = struct.Struct("<I")
+NOBODY = -1  # the number of an answer that is about no file
 PR_SET_PDEATHSIG = 1  # Linux: prctl(2)
 
 
@@ -40,6 +41,7 @@ class Task:
     number: int
     path: str
     known: tuple[bytes, ...] = ()  # digests of contents of the same size
+    digest_only: bool = False  # the content's digest is all that is asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,7 @@ def main() -> None:
     if options is None:
         return
     protect(options)
+    write_frame(answers, Answer(NOBODY, None))  # ready: the clock of the first file may run
     while (task := read_frame(tasks)) is not None:
         write_frame(answers, work(task, options))
 
@@ -92,7 +95,7 @@ def work(task: Task, options: WorkerOptions) -> Answer:
         signal.setitimer(signal.ITIMER_REAL, options.time_limit)
     began = time.process_time()
     try:
-        decoded = decode(task.path, options.decode, task.known)
+        decoded = decode(task.path, options.decode, task.known, digest_only=task.digest_only)
         return Answer(task.number, decoded, seconds=time.process_time() - began)
     except PhotoError as error:
         return Answer(task.number, None, error.reason, error.kind, time.process_time() - began)
