@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
@@ -60,26 +60,17 @@ class Catalogue:
     def _connect(self, write: bool) -> sqlite3.Connection:
         with self.named():
             if write:
-                connection = sqlite3.connect(self.path, isolation_level=None, timeout=BUSY_MS / 1000)
-                connection.execute("PRAGMA synchronous = NORMAL")
-                connection.execute("PRAGMA foreign_keys = ON")
-                schema.migrate(connection)
-                connection.execute("PRAGMA journal_mode = WAL")  # after the first migration, so that one that fails leaves an empty file
-                return connection
-            connection = self._connect_reader()
-            if schema.pending(connection):
-                raise StoreError(f"{self.path}: made by an older rankclip", hint="run rankclip embed once on a folder: it brings the store up to date")
-            return connection
+                return _opened(str(self.path), _prepare, uri=False)
+            place = self.path.absolute().as_uri()
+            try:
+                return _opened(f"{place}?mode=ro", self._check)
+            except sqlite3.OperationalError:  # write-ahead files cannot be made on a read-only disk: read the file as it is
+                return _opened(f"{place}?mode=ro&immutable=1", self._check)
 
-    def _connect_reader(self) -> sqlite3.Connection:
-        place = self.path.absolute().as_uri()
-        try:
-            connection = sqlite3.connect(f"{place}?mode=ro", uri=True, isolation_level=None, timeout=BUSY_MS / 1000)
-            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        except sqlite3.OperationalError:  # write-ahead files cannot be made on a read-only disk: read the file as it is
-            connection = sqlite3.connect(f"{place}?mode=ro&immutable=1", uri=True, isolation_level=None)
-            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        return connection
+    def _check(self, connection: sqlite3.Connection) -> None:
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if schema.pending(connection):
+            raise StoreError(f"{self.path}: made by an older rankclip", hint="run rankclip embed once on a folder: it brings the store up to date")
 
     def named(self) -> NamedErrors:
         """Return a guard that turns SQLite's errors into ours, naming the file."""
@@ -250,6 +241,25 @@ class Catalogue:
     def put_texts(self, space: int, vectors: dict[str, np.ndarray]) -> None:
         self.connection.executemany("INSERT OR REPLACE INTO text (space, text, vector) VALUES (?, ?, ?)",
                                     [(space, text, vector.astype(np.float32).tobytes()) for text, vector in vectors.items()])  # fmt: skip
+
+
+def _opened(place: str, prepare: Callable[[sqlite3.Connection], None], *, uri: bool = True) -> sqlite3.Connection:
+    """Connect and prepare; a connection that cannot be prepared is closed."""
+    connection = sqlite3.connect(place, uri=uri, isolation_level=None, timeout=BUSY_MS / 1000)
+    try:
+        prepare(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    """Make a connection ready to write."""
+    connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute("PRAGMA foreign_keys = ON")
+    schema.migrate(connection)
+    connection.execute("PRAGMA journal_mode = WAL")  # after the first migration, so that one that fails leaves an empty file
 
 
 class NamedErrors:
