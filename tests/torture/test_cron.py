@@ -75,6 +75,16 @@ def test_a_signal_says_of_how_many(run: Run, photos: Path, tmp_path: Path) -> No
     assert process.returncode == 143 and f" of {PHOTOS} new photos" in error.decode()
 
 
+def test_a_rank_that_is_stopped_before_its_first_batch_is_no_empty_folder(run: Run, photos: Path, tmp_path: Path) -> None:
+    process = start("rank", "photos", "red first", "--workers", "1", SLOW="3", LOG=str(tmp_path / "log"))
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "store/catalogue.sqlite3").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.terminate()
+    out, error = process.communicate(timeout=60)
+    assert (process.returncode, out) == (143, b"") and b"interrupted" in error and b"no photos" not in error
+
+
 def test_a_signal_to_the_whole_group_blames_no_photo(run: Run, photos: Path, tmp_path: Path) -> None:
     """What a service manager does to stop a job."""
     process = start("embed", "photos", SLOW="0.3", LOG=str(tmp_path / "log"), group=True)

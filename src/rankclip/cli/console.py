@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, BinaryIO
 
-from rankclip.errors import InputError, InstructionError, Interrupted, RankclipError
+from rankclip.errors import InputError, InstructionError, Interrupted, NothingToDo, RankclipError
 from rankclip.formats.base import printable
 from rankclip.types import EmbedReport, Silent
 
@@ -29,15 +29,11 @@ def say(message: str) -> None:
 
 
 def say_error(error: RankclipError) -> None:
-    say(f"rankclip: {printable_lines(error.message)}")
+    say(f"rankclip: {printable(error.message)}")
     if isinstance(error, InstructionError) and error.text:
         say("\n".join(f"  {line}" for line in error.caret().splitlines()))
     if error.hint:
         say(f"  {error.hint}")
-
-
-def printable_lines(text: str) -> str:
-    return "\n".join(printable(line) for line in text.split("\n"))
 
 
 def is_terminal(stream: Any) -> bool:
@@ -191,9 +187,11 @@ class Stop:
                 self.before[number] = signal.signal(number, self._wish)
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         for number, handler in self.before.items():
             signal.signal(number, handler)
+        if self.event.is_set() and isinstance(error, NothingToDo):  # there may be photos: the look at them was cut short
+            raise Interrupted("interrupted before the first photo was embedded", signal_number=self.number) from error
 
     def _wish(self, number: int, frame: FrameType | None) -> None:
         if self.event.is_set():
