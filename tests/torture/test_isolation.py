@@ -19,6 +19,7 @@ from rankclip.collection import embedding
 from rankclip.photos import pool as pool_module
 from rankclip.photos.decode import DecodeOptions
 from rankclip.photos.pool import DecodePool
+from rankclip.photos.sniff import NO_FILE
 from rankclip.photos.worker import Answer, Task, WorkerOptions
 from rankclip.types import InputSpec
 
@@ -208,3 +209,51 @@ def test_the_pixel_cap_is_fixed_and_names_its_option(run: Run, photos: Path) -> 
     deep_png(photos / "large.png", 2_000)
     assert "large.png: 2000 x 2000 is 4 megapixels, more than 3" in run("embed", "photos", "--max-megapixels", 3).err
     assert run("embed", "photos", "--retry-failed", "--max-megapixels", 4).err.count("photos/large.png") == 0
+
+
+# ---------------------------------------------------------------- what else reads photos
+
+
+@pytest.mark.parametrize("fault", ["segfault", "spin", "allocate"])
+@pytest.mark.parametrize(
+    "words", [("rank", "photos", "red first", "--plus"), ("compose-search", "photos"), ("diff", "photos/good00.png")], ids=lambda words: words[0]
+)
+def test_a_reference_takes_down_nothing(run: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], fault: str) -> None:
+    """A photo that is given beside the gallery is read by a process of its own, too, within the same limits."""
+    plain_memory(monkeypatch)
+    run("embed", "photos")
+    monkeypatch.setattr(pool_module, "DecodePool", functools.partial(DecodePool, module="tests.torture.planted"))
+    noise_photo(tmp_path / f"{fault}.png", 99)
+    began = time.monotonic()
+    more = ("more red",) if words[0] == "compose-search" else ()
+    found = run(*words, f"{fault}.png", *more, "--time-limit-photo", LIMIT, "--memory-limit-photo", MEMORY)
+    assert found.code == 2 and f"{fault}.png: {REASONS[fault]}\n" in found.err and found.out == b""
+    assert time.monotonic() - began < 60
+
+
+def test_a_pipe_is_no_reference(run: Run, photos: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    found = run("compose-search", "photos", "pipe.jpg", "more red")
+    assert found.code == 2 and found.err.startswith(f"rankclip: pipe.jpg: {NO_FILE}\n")
+
+
+def test_digests_are_made_by_the_workers_too(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many files of one size the digest is asked for first; only a content that is new is then decoded."""
+    asked: list[tuple[str, bool]] = []
+
+    class Recorded(DecodePool):
+        def submit(self, task: Task) -> None:
+            asked.append((os.path.basename(task.path), task.digest_only))
+            super().submit(task)
+
+    monkeypatch.setattr(embedding, "DecodePool", Recorded)
+    monkeypatch.setattr(embedding, "FEW", 2)
+    (tmp_path / "photos").mkdir()
+    for number in range(4):
+        (tmp_path / f"photos/{number}.ppm").write_bytes(b"P6 8 8 255\n" + bytes([40 * number] * 192))
+    assert "4 new" in run("embed", "photos").err and {file for file, _ in asked} == {f"{number}.ppm" for number in range(4)}
+    asked.clear()
+    (tmp_path / "photos/copy.ppm").write_bytes((tmp_path / "photos/0.ppm").read_bytes())
+    (tmp_path / "photos/other.ppm").write_bytes(b"P6 8 8 255\n" + bytes([250] * 192))
+    assert "1 new, 4 unchanged, 1 copies" in run("embed", "photos").err
+    assert sorted(asked) == [("copy.ppm", True), ("other.ppm", False), ("other.ppm", True)]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from functools import cached_property
@@ -310,6 +311,13 @@ class Collection:
         """The backbone that the settings name; `--engine toy` alone means the toy."""
         toy = self.settings.engine == "toy" and self.settings.model == DEFAULT_MODEL
         return find("toy" if toy else self.settings.model)
+
+    @cached_property
+    def reader(self) -> Any:
+        """What reads photos that are no part of the gallery: in a process of its own, which ends with this collection (`photos.pool.Reader`)."""
+        found = load(EMBEDDING).reader(self.backbone, self.settings)
+        weakref.finalize(self, found.close)
+        return found
 
     @cached_property
     def image_engine(self) -> Engine:

@@ -198,8 +198,7 @@ def read_reference(collection: Collection, store: Store, view: View, path: str, 
         if known is not None and known.content in view.embedded and (known.size, known.mtime_ns) == (found.st_size, found.st_mtime_ns):
             features = stored_features(view, known.content)
             return Reference(path, weight, known.content, features, store.catalogue.facts([known.content]).get(known.content))
-        decode = load("rankclip.photos.decode")
-        decoded = decode.decode(path, decode.DecodeOptions(collection.backbone.input))
+        decoded = collection.reader.read(path)
     except OSError as error:
         raise InputError(f"{named}: {(error.strerror or str(error)).lower()}") from error
     except PhotoError as error:

@@ -6,7 +6,6 @@ padded to full size, so that an embedding is bit-equal whatever its neighbours (
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
 from collections import deque
@@ -19,9 +18,9 @@ import numpy as np
 from rankclip.backbones.specs import Backbone
 from rankclip.collection.survey import Gallery, Pending, Survey
 from rankclip.engines.base import Engine
-from rankclip.photos.decode import DIGEST_BYTES, DecodeOptions
-from rankclip.photos.pool import NOBODY, DecodePool
-from rankclip.photos.worker import Answer, Task, WorkerOptions
+from rankclip.photos.decode import DecodeOptions
+from rankclip.photos.pool import DecodePool, Reader
+from rankclip.photos.worker import NOBODY, Answer, Task, WorkerOptions
 from rankclip.settings import Settings
 from rankclip.store import upkeep
 from rankclip.store.store import Batch, NewFile, Store
@@ -48,13 +47,12 @@ class Embedding:
         self.store, self.backbone, self.engine, self.settings, self.progress = store, backbone, engine, settings, progress
         self.space = backbone.space
         self.cancel = cancel or threading.Event()
-        options = DecodeOptions(backbone.input, settings.max_megapixels * MEGA, allow_truncated=allow_truncated)
-        self.worker = WorkerOptions(options, settings.time_limit_photo, settings.memory_limit_photo << 20)
+        self.worker = worker_options(backbone, settings, allow_truncated=allow_truncated)
         self.report = EmbedReport()
         self.gallery = Gallery()
         known = set(store.view(self.space).embedded)
         self.force, self.embedded, self.replaced = force, set() if force else known, known if force else set()  # content numbers
-        self.crowded: dict[int, set[bytes]] = {}  # size -> digests embedded, where they are many
+        self.crowded: set[int] = set()  # sizes that more than FEW contents have
         self.waiting: list[Ready] = []  # decoded, not yet a full batch
         self.copies: list[Ready] = []  # content known: only the file is recorded
         self.running: deque[tuple[list[Ready], Future[Features]]] = deque()
@@ -91,7 +89,7 @@ class Embedding:
                     pool.submit(task)
             if pool.in_flight or self.running:
                 for answer in pool.ready(timeout=0.2):
-                    self._sort_in(pending, answer)
+                    self._sort_in(pending, answer, pool)
             self._commit_finished(wait=False)
             last = not more and not pool.in_flight
             # the next batch only starts when the last one is recorded: a kill costs one batch, and recording takes a hundredth of the time
@@ -102,35 +100,35 @@ class Embedding:
 
     def _tasks(self, pending: Iterable[Pending]) -> Iterator[Task]:
         for number, file in enumerate(pending):
-            yield Task(number, file.path, self._known(file.path, file.stamp.size))
+            yield self._task(number, file.path, file.stamp.size)
 
-    def _known(self, path: str, size: int) -> tuple[bytes, ...]:
-        """Digests of contents of this size that are embedded: a file that has one of them need not be decoded.
+    def _task(self, number: int, path: str, size: int) -> Task:
+        """Hand over a file with the digests of embedded contents of its size: one that has such a digest need not be decoded.
 
-        Where many photos have one size (uncompressed pictures of one camera), handing all of them to the worker each time would make the
-        run quadratic: then the file is digested here and only its own digest, if known, goes along.
+        Where many photos have one size (uncompressed pictures of one camera), handing all digests to the worker each time would make the
+        run quadratic: then the worker is asked for the file's digest first.
         """
         if size not in self.crowded:
             digests = self.store.catalogue.digests_of_size(size)
-            known = [digest for digest in digests if self.store.catalogue.content_of(digest) in self.embedded]
             if len(digests) <= FEW:
-                return tuple(known)
-            self.crowded[size] = set(known)
-        own = file_digest(path)
-        return (own,) if own in self.crowded[size] else ()
+                return Task(number, path, tuple(digest for digest in digests if not self._is_new(digest)))
+            self.crowded.add(size)
+        return Task(number, path, digest_only=True)
 
-    def _sort_in(self, pending: list[Pending], answer: Answer) -> None:
-        """Put an answer where it belongs: failed, known content, or to the engine."""
+    def _sort_in(self, pending: list[Pending], answer: Answer, pool: DecodePool) -> None:
+        """Put an answer where it belongs: failed, known content, back to the workers, or to the engine."""
         if answer.number == NOBODY or (answer.kind == "crash" and self.cancel.is_set()):  # a signal to the group may hit a worker that is still starting
             return
         file = pending[answer.number]
         self.decode_seconds += answer.seconds
         if answer.decoded is None:
             self._fail(file, answer)
-        elif answer.decoded.pixels is None:
-            self.copies.append(Ready(file, answer))
-        else:
+        elif answer.decoded.pixels is not None:
             self.waiting.append(Ready(file, answer))
+        elif self._is_new(answer.decoded.digest):  # only its digest was asked for
+            pool.submit(Task(answer.number, file.path))
+        else:
+            self.copies.append(Ready(file, answer))
 
     def _fail(self, file: Pending, answer: Answer) -> None:
         self.report.failed += 1
@@ -173,8 +171,6 @@ class Embedding:
         for ready, file in zip(batch, files, strict=True):
             content = self.store.catalogue.content_of(file.digest)
             self.embedded.add(content)
-            if file.stamp.size in self.crowded:
-                self.crowded[file.stamp.size].add(file.digest)
             self.gallery.add(content, ready.file.shown)
         self.report.new += len(fresh) - again
         self.report.again += again
@@ -204,10 +200,12 @@ def new_file(ready: Ready) -> NewFile:
     return NewFile(ready.file.folder, ready.file.name, decoded.stamp, decoded.digest, decoded.facts)
 
 
-def file_digest(path: str) -> bytes:
-    """Digest a file's bytes as `decode` does; empty where it cannot be read, which the worker then reports."""
-    try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=DIGEST_BYTES)).digest()
-    except OSError:
-        return b""
+def worker_options(backbone: Backbone, settings: Settings, *, allow_truncated: bool = False) -> WorkerOptions:
+    """Return what a decoding process keeps to: the tower's input and the limits of the settings."""
+    options = DecodeOptions(backbone.input, settings.max_megapixels * MEGA, allow_truncated=allow_truncated)
+    return WorkerOptions(options, settings.time_limit_photo, settings.memory_limit_photo << 20)
+
+
+def reader(backbone: Backbone, settings: Settings) -> Reader:
+    """Return what reads single photos, within the same limits."""
+    return Reader(worker_options(backbone, settings))
