@@ -1,6 +1,7 @@
 """The bundled model on real photos: sample pictures of the packages that the demo uses, in the order a sentence asks for."""
 
 import json
+import os
 import sqlite3
 import subprocess
 from pathlib import Path
@@ -91,6 +92,11 @@ def test_it_works_where_torch_is_broken(run: Run, pictures: Path, tmp_path: Path
     assert process(environment, "embed", "photos").code == 0
     found = process(environment, "rank", "photos", "a cat", "--top", "1")
     assert found.code == 0 and "cat" in found.text, found.err
+    cat, *others = (f"photos/{name}" for name in sorted(os.listdir("photos"), key=lambda name: ("cat" not in name, name)))
+    composed = process(environment, "compose-search", "photos", cat, "the same but at night", "--top", "3")
+    assert composed.code == 0 and len(composed.lines) == 3 and cat not in composed.lines, composed.err
+    compared = process(environment, "diff", cat, others[-1])
+    assert compared.code == 0 and compared.text, compared.err
     needs = process(environment, "finetune", "adapter", "--data", "labels.csv", "--instruction", "sort by age")
     assert needs.code == 6 and "python -m pip install torch open_clip_torch" in needs.err
 

@@ -36,8 +36,10 @@ def test_the_blockade_works(blocked: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("words", [("embed", "photos"), ("rank", "photos", "red first"), ("rank", "photos", "from dark to bright", "--json"),
                                    ("compose-search", "photos", "photos/red.png", "the same but blue"), ("models", "list"),
+                                   ("diff", "photos/red.png", "photos/blue.png"), ("classify", "photos"),
                                    ("doctor", "--quick"), ("config", "show")])  # fmt: skip
 def test_commands_do_without(run: Run, squares: Path, blocked: dict[str, str], words: tuple[str, ...]) -> None:
+    (squares.parent / "classes.txt").write_text("red\nblue\n")
     found = process(blocked, *words)
     assert found.code == 0, found.err
 

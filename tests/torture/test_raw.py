@@ -66,6 +66,14 @@ def test_the_pixel_cap_comes_before_the_pixels(tmp_path: Path, small: Image.Imag
     assert error.value.kind == "too-large" and ("1000 x 960" in error.value.reason) == (small is None)
 
 
+def test_a_pair_of_raw_and_jpeg_counts_once_where_that_is_asked(run: Run, tmp_path: Path) -> None:
+    square(tmp_path / "photos/one.jpg", (220, 30, 30))
+    (tmp_path / "photos/one.dng").write_bytes(dng(GREEN, None))
+    (tmp_path / "photos/two.dng").write_bytes(dng(GREEN.resize((960, 1000)), None))
+    assert run("rank", "photos", "green first").lines[-1] == "photos/one.jpg" and len(run("rank", "photos", "green first").lines) == 3
+    assert run("rank", "photos", "green first", "--unique").lines == ["photos/two.dng", "photos/one.jpg"]
+
+
 def test_a_folder_of_them_is_embedded_and_a_broken_one_named(run: Run, tmp_path: Path) -> None:
     square(tmp_path / "photos/red.jpg", (220, 30, 30))
     (tmp_path / "photos/green.dng").write_bytes(dng(GREEN, None))
