@@ -100,7 +100,7 @@ def test_row_6_the_lock_of_a_dead_process_is_no_lock(run: Run, photos: Path, tmp
 
 
 def test_row_7_a_second_writer_is_told_and_readers_work(run: Run, photos: Path, tmp_path: Path) -> None:
-    with embedding(tmp_path / "log", batches=2, slow=1.0) as process:
+    with embedding(tmp_path / "log", batches=2, slow=3.0) as process:
         second = finished("embed", "photos")
         assert second.returncode == 5 and f"process {process.pid} is writing" in second.stderr.decode() and b"Traceback" not in second.stderr
         reader = finished(*RANK)
