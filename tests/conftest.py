@@ -122,7 +122,7 @@ ALLOWED_SKIPS = {  # reason's beginning -> how many tests may skip for it
     "needs node": 3,
     "needs a GPU": 2,
     "runs as root": 2,
-    "needs rawpy": 6,
+    "needs rawpy": 8,
     "needs the tmpfs mount": 2,
 }
 
