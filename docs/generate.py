@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import cards
 import figures
 import man_page
 import sessions
@@ -99,7 +100,7 @@ def page_list(_: str) -> str:
 
 WRITERS: dict[str, Callable[[str], str]] = {
     "help": help_text, "exit-codes": exit_codes, "settings": settings, "instructions": instruction_table, "roles": role_table,
-    "figures": figures.table, "machines": figures.machines, "pages": page_list,
+    "adapter": cards.adapter, "composer": cards.composer, "figures": figures.table, "machines": figures.machines, "pages": page_list,
 }  # fmt: skip
 
 

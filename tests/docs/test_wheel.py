@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tests.conftest import ROOT
 
-MINI = "rankclip/backbones/mini/"
+MINI, HEADS = "rankclip/backbones/mini/", "rankclip/heads/bundled/"
 DATA = {
     "rankclip/py.typed",
     "rankclip/instructions/antonyms.tsv",
@@ -19,11 +19,13 @@ DATA = {
 }
 EXPECTED = re.compile(
     r"rankclip/[\w/]+\.(py|tsv|txt|txt\.gz|json|toml)|rankclip/py\.typed|rankclip/backbones/data/NOTICE|rankclip/backbones/mini/(image|text)\.onnx"
+    r"|rankclip/heads/bundled/[\w-]+/(head\.onnx|[\w-]+\.npz)"
     r"|rankclip-[\w.]+\.data/data/share/man/man1/rankclip\.1"
     r"|rankclip-[\w.]+\.dist-info/(METADATA|WHEEL|RECORD|entry_points\.txt|licenses/LICENSE(-WEIGHTS)?)"
 )
 MODEL_BYTES = 40_000_000  # the most that the bundled model may take
-SMALL = 300_000  # nothing but the model is larger
+HEAD_BYTES = {"mini-ranking": 12_000_000, "composer-mini": 10_000_000, "difference": 8_000_000}
+SMALL = 300_000  # nothing but the model and its heads is larger
 
 
 @pytest.fixture(scope="module")
@@ -54,4 +56,12 @@ def test_the_model_is_whole_and_small_where_it_is_there(content: dict[str, int])
     model = {name: size for name, size in content.items() if name.startswith(MINI)}
     if (ROOT / "src" / MINI / "card.json").is_file():
         assert {f"{MINI}{name}" for name in ("card.json", "image.onnx", "text.onnx")} <= set(model) and sum(model.values()) <= MODEL_BYTES
-    assert [name for name, size in content.items() if size > SMALL and name not in model] == []
+    assert [name for name, size in content.items() if size > SMALL and name not in model and not name.startswith(HEADS)] == []
+
+
+def test_the_heads_are_small(content: dict[str, int]) -> None:
+    there = {path.name for path in (ROOT / "src" / HEADS).glob("*") if (path / "card.json").is_file()}
+    assert there <= set(HEAD_BYTES)
+    for name in there:
+        own = [size for file, size in content.items() if file.startswith(f"{HEADS}{name}/")]
+        assert len(own) >= 2 and sum(own) <= HEAD_BYTES[name]

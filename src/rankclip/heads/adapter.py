@@ -9,9 +9,12 @@ Source: Yu et al. 2025 (ICLR), regression head only: the pair head is for traini
 from __future__ import annotations
 
 import math
+import re
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -22,6 +25,7 @@ from rankclip.instructions import Instruction, parse
 
 GRAPH, MATCHER = "head.onnx", "matcher.npz"
 BATCH = 64
+GRAMS = 2_048  # hashed words and pairs of words that the matcher reads
 POOLED = ("lite", "ridge")  # sizes that read the pooled embedding alone, no patch tokens
 NONE = ""  # the matcher's class for instructions that no task answers
 SUBJECT = "{}"  # stands for the subject in the instruction of an open task, such as counting
@@ -207,9 +211,9 @@ def counted(instruction: Instruction) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Matcher:
-    """A two-layer classifier from an instruction's embeddings to task and polarity; trained on paraphrases and near misses.
+    """A two-layer classifier from an instruction's embeddings and words to task and polarity; trained on paraphrases and near misses.
 
-    inner: float32 [3D, H], bias_inner [H], outer [H, C], bias_outer [C]. classes: "age+", "age-", ..., "" for none of them.
+    inner: float32 [3D + GRAMS, H], bias_inner [H], outer [H, C], bias_outer [C]. classes: "age+", "age-", ..., "" for none of them.
     """
 
     inner: np.ndarray
@@ -238,9 +242,22 @@ class Matcher:
 
 
 def matcher_input(instructions: Sequence[Instruction], embed: Embed) -> np.ndarray:
-    """What the matcher reads: the text itself, and what comes first and last as the grammar sees it: float32 [Q, 3D], zero where there is none."""
+    """What the matcher reads: the embeddings of the text, of what comes first and of what comes last, then the text's words: float32 [Q, 3D + GRAMS]."""
     texts = [text for one in instructions for text in (one.text, one.first, one.last)]
     named = [text for text in dict.fromkeys(texts) if text]
     table = dict(zip(named, embed(named), strict=True))
     nothing = np.zeros_like(table[named[0]])
-    return np.stack([np.concatenate([table.get(text, nothing) for text in (one.text, one.first, one.last)]) for one in instructions])
+    return np.stack([np.concatenate([*(table.get(text, nothing) for text in (one.text, one.first, one.last)), grams(one.text)]) for one in instructions])
+
+
+def grams(text: str) -> np.ndarray:
+    """Words and pairs of neighbouring words, hashed, float32 [GRAMS], a unit row: embeddings of short texts hardly tell "first" from "last".
+
+    >>> bool(grams("Old before young") @ grams("old before young") > 0.999 > grams("old before young") @ grams("young before old"))
+    True
+    """
+    words = re.findall(r"[\w'-]+", text.lower())
+    found = np.zeros(GRAMS, np.float32)
+    for gram in (*words, *(f"{one} {other}" for one, other in pairwise(("^", *words, "$")))):
+        found[zlib.crc32(gram.encode()) % GRAMS] = 1.0
+    return found / max(1.0, float(np.linalg.norm(found)))

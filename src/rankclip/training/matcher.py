@@ -1,15 +1,16 @@
 """Recipe: train the classifier that tells which instructions an adapter answers, by meaning.
 
 Data: instructions with the task and end they ask for ("age+", "age-", ..., "" for none), as many near misses as right ones. A two-layer
-perceptron reads three embeddings: the text, what comes first and what comes last. Time: half a minute. Metric: errors on instructions
-written by hand, on the half that did not set the threshold.
+perceptron reads three embeddings (the text, what comes first, what comes last) and the text's words; in some rows of a batch the words are blank,
+so that words no template holds are read by their meaning. Time: half a minute. Metric: errors on instructions written by hand, grammar
+and matcher together as `Adapter.match` has them, on the half that did not set the threshold.
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from rankclip import scoring
-from rankclip.heads.adapter import NONE, Matcher, matcher_input
+from rankclip.heads.adapter import GRAMS, NONE, Matcher, Task, matcher_input, same_order
 from rankclip.instructions import parse
 from rankclip.training import runs
 
@@ -32,7 +33,7 @@ class Config:
     decay: float = 0.05
     dropout: float = 0.3
     noise: float = 0.3  # of the embeddings' own size: words that no template holds must still be near
-    most_wrong: float = 0.02  # share of hand-written instructions that may be answered wrongly; sets the threshold
+    blank: float = 0.3  # share of rows whose words are blank
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ def train(examples: Sequence[Example], embed: scoring.Embed, config: Config) -> 
     """Train on examples; the threshold is set later by `with_threshold`."""
     runs.seed_all(config.seed)
     classes = (NONE, *sorted({one.answer for one in examples} - {NONE}))
-    x = torch.from_numpy(matcher_input([parse(one.text) for one in examples], embed))  # [N, 3D]
+    x = torch.from_numpy(matcher_input([parse(one.text) for one in examples], embed))  # [N, 3D + GRAMS]
     y = torch.tensor([classes.index(one.answer) for one in examples])  # [N]
     weights = 1.0 / torch.bincount(y, minlength=len(classes)).float().sqrt()[y]
     model = nn.Sequential(nn.Linear(x.shape[1], config.hidden), nn.ReLU(), nn.Dropout(config.dropout), nn.Linear(config.hidden, len(classes)))
@@ -55,8 +56,10 @@ def train(examples: Sequence[Example], embed: scoring.Embed, config: Config) -> 
         for group in optimiser.param_groups:
             group["lr"] = config.rate * runs.warm_cosine(step, config.steps, warmup=50)
         some = torch.multinomial(weights, config.batch, replacement=True, generator=generator)
-        noise = config.noise * (x.shape[1] / 3) ** -0.5 * torch.randn(len(some), x.shape[1], generator=generator)
-        value = F.cross_entropy(model(x[some] + noise), y[some], label_smoothing=0.05)
+        given = x[some]  # [B, 3D + GRAMS]
+        given[:, :-GRAMS] += config.noise * ((x.shape[1] - GRAMS) / 3) ** -0.5 * torch.randn(len(some), x.shape[1] - GRAMS, generator=generator)
+        given[:, -GRAMS:] *= (torch.rand(len(some), 1, generator=generator) >= config.blank).float()
+        value = F.cross_entropy(model(given), y[some], label_smoothing=0.05)
         optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(value)
         optimiser.step()
@@ -66,28 +69,36 @@ def train(examples: Sequence[Example], embed: scoring.Embed, config: Config) -> 
     return Matcher(inner, bias_inner, outer, bias_outer, classes, 0.0)
 
 
-def answers(matcher: Matcher, texts: Sequence[str], embed: scoring.Embed) -> list[tuple[str, float]]:
-    """What the matcher makes of each text: the answer ("age+", "" for none) and how sure it is of the best class, whatever the threshold."""
-    free = Matcher(matcher.inner, matcher.bias_inner, matcher.outer, matcher.bias_outer, matcher.classes, 0.0)
-    found = [free.read(parse(text), embed) for text in texts]
-    return [(f"{name}{'+' if sign > 0 else '-'}" if name else NONE, sure) for name, sign, sure in found]
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Grammar and matcher together, as `Adapter.match` asks them. tasks: those that the grammar may name."""
+
+    matcher: Matcher
+    tasks: Sequence[Task]
+    embed: scoring.Embed
+
+    def answer(self, text: str) -> tuple[str, float]:
+        """The answer ("age+", "" for none) and how sure it is of the best class, whatever the threshold; the grammar is sure."""
+        instruction = parse(text)
+        for task in self.tasks:
+            same = None if task.open else same_order(parse(task.instruction), instruction)
+            if same is not None:
+                return f"{task.name}{'+' if same else '-'}", 1.0
+        name, sign, sure = replace(self.matcher, threshold=0.0).read(instruction, self.embed)
+        return f"{name}{'+' if sign > 0 else '-'}" if name else NONE, sure
+
+    def asked(self, examples: Sequence[Example]) -> list[tuple[Example, str, float]]:
+        return [(one, *self.answer(one.text)) for one in examples]
 
 
-def with_threshold(matcher: Matcher, examples: Sequence[Example], embed: scoring.Embed, config: Config) -> Matcher:
-    """Take the least threshold at which few enough of the examples are answered by the wrong head; a silence where a head should answer is milder."""
-    found = answers(matcher, [one.text for one in examples], embed)
-    for threshold in np.arange(0.3, 0.99, 0.01):
-        wrong = sum(answer not in (NONE, one.answer) and sure >= threshold for one, (answer, sure) in zip(examples, found, strict=True))
-        if wrong <= config.most_wrong / 2 * len(examples):
-            break
-    return Matcher(matcher.inner, matcher.bias_inner, matcher.outer, matcher.bias_outer, matcher.classes, float(threshold))
+def errors(found: Sequence[tuple[Example, str, float]], threshold: float) -> list[tuple[Example, str, float]]:
+    """Those that are answered wrongly: by another head, from the wrong end, where no answer is due, or not at all where one is."""
+    return [(one, answer, sure) for one, answer, sure in found if (answer if sure >= threshold else NONE) != one.answer]
 
 
-def error_rate(matcher: Matcher, examples: Sequence[Example], embed: scoring.Embed) -> float:
-    """Share of examples with a wrong answer: another head, the wrong end, an answer where none is due, or none where one is."""
-    found = answers(matcher, [one.text for one in examples], embed)
-    given = [answer if sure >= matcher.threshold else NONE for answer, sure in found]
-    return float(np.mean([answer != one.answer for answer, one in zip(given, examples, strict=True)]))
+def best_threshold(found: Sequence[tuple[Example, str, float]]) -> float:
+    """The threshold with the fewest errors, the highest of several."""
+    return float(min(np.arange(0.98, 0.3, -0.02), key=lambda threshold: len(errors(found, float(threshold)))))
 
 
 def to_bytes(matcher: Matcher) -> bytes:
