@@ -41,7 +41,7 @@ class Config:
     heads_epochs: int = 24
     heads_rate: float = 1.5e-3
     map_rate: float = 2e-4
-    epochs: int = 10
+    epochs: int = 9
     rate: float = 2e-4  # trunk
     rate_heads: float = 5e-4  # everything above it
     decay: float = 0.05
@@ -315,6 +315,7 @@ def train_trunk(
     for epoch in range(start, config.epochs):
         draw = np.random.default_rng([config.seed, 77, epoch])
         order = train[draw.choice(len(train), per_epoch * config.batch, p=shares / shares.sum(), replace=per_epoch * config.batch > len(train))]
+        runs.give_back_memory()  # else the loader's process is born with the freed activations, and holds them while this one overwrites its own
         views = packs.Views(corpus.examples, corpus.photos, order, config.size, config.seed * 1000 + epoch, packs.Augment(config.smallest_crop))
         losses = np.zeros(3)
         for number, (pixels, strengths, which) in enumerate(DataLoader(views, config.batch, num_workers=1, prefetch_factor=2)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import random
@@ -56,3 +57,10 @@ def one_cycle(step: int, steps: int, peak: float, *, warmup: int) -> float:
         return peak * (step + 1) / warmup
     share = (step - warmup) / max(1, steps - warmup)
     return peak * (0.01 + 0.99 * 0.5 * (1 + float(np.cos(np.pi * min(1.0, share)))))
+
+
+def give_back_memory() -> None:
+    """Return freed memory to the kernel (glibc only)."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

@@ -35,7 +35,7 @@ class Config:
     decay: float = 0.02
     distil: float = 1.0
     same: float = 0.96
-    checkpoint_steps: int = 100
+    checkpoint_steps: int = 50
 
 
 def photo_embeddings(corpus: Corpus, tower: ImageTower, which: list[int], folder: Path, config: Config) -> np.ndarray:
@@ -105,7 +105,7 @@ def tune(corpus: Corpus, photos: np.ndarray, which: list[int], tower: TextTower,
         loss.backward()
         torch.nn.utils.clip_grad_norm_(tower.parameters(), 1.0)
         optimiser.step()
-        total += [match.item(), float(keep)]
+        total += [match.item(), keep.item()]
         if (step + 1) % config.checkpoint_steps == 0:
             figures = check(tower) if check is not None else {}
             log.write(step=step + 1, match=total[0] / config.checkpoint_steps, keep=total[1] / config.checkpoint_steps, scale=log_scale.exp().item(), **figures)
@@ -117,9 +117,12 @@ def tune(corpus: Corpus, photos: np.ndarray, which: list[int], tower: TextTower,
     return tower
 
 
-def embed(tower: TextTower, ids: np.ndarray, lengths: np.ndarray, rows: np.ndarray, device: str) -> torch.Tensor:
-    """Embed some sentences with gradients, [B, D]."""
-    return tower(torch.from_numpy(ids[rows, : lengths[rows].max()].astype(np.int64)).to(device))[0]
+def embed(tower: TextTower, ids: np.ndarray, lengths: np.ndarray, rows: np.ndarray, device: str, parts: int = 16) -> torch.Tensor:
+    """Embed some sentences with gradients, [B, D]; sentences of like length go together, so that little is padding."""
+    order = np.argsort(lengths[rows], kind="stable")
+    groups = [rows[some] for some in np.array_split(order, parts)]
+    found = [tower(torch.from_numpy(ids[some, : lengths[some].max()].astype(np.int64)).to(device))[0] for some in groups if len(some)]
+    return torch.cat(found)[torch.from_numpy(np.argsort(order, kind="stable")).to(device)]
 
 
 def distance(got: torch.Tensor, targets: np.ndarray, device: str) -> torch.Tensor:
