@@ -24,7 +24,7 @@ from rankclip.photos.worker import Answer, Task, WorkerOptions
 from rankclip.types import InputSpec
 
 GOOD = 12
-LIMIT = 1.5  # seconds a photo may take here
+LIMIT = 3.0  # seconds a photo may take here; a good one takes some hundredths, and a busy machine may add to them
 MEMORY = 200  # MiB it may take
 REASONS = {
     "segfault": "the decoder crashed (SIGSEGV)",
