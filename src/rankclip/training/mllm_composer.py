@@ -2,10 +2,12 @@
 
 Data: photos with captions (stage 1) and triplets of photo, instruction and target caption (stage 2), the photo's own caption as hard negative.
 Stage 1 aligns photos and texts: a photo -> its caption. Stage 2 learns the change: photo and instruction -> the target's caption, and not the
-original one. Both use the same loss, cross-entropy over cosines at temperature 0.05 against all captions of the batch. The language model learns
-through LoRA; vision tower and projector stay as they are. Metric: recall on held-out triplets, over photos where they have targets.
+original one, with some of stage 1 mixed in. Both use the same loss, cross-entropy over cosines at temperature 0.05 against all captions of the
+batch. The language model learns through LoRA; vision tower and projector stay as they are. Metric: recall on held-out triplets, over photos where
+they have targets.
 Source: InstructCIR (2412.05756), section 3.2, and the loss of its released code; gradient caching: Gao et al. 2021 (2101.06983). Deviations: a
-text that a batch names twice is one column, so that it is never its own negative; LoRA's size, rates and lengths, which are not published, are ours.
+text that a batch names twice is one column, so that it is never its own negative; stage 2 keeps some of stage 1; LoRA's size, rates and lengths,
+which are not published, are ours.
 
 Shape letters: B photos of a step, M different texts of a step, N = B + M, D embedding width.
 """
@@ -47,6 +49,7 @@ class Config:
     align_epochs: int = 1  # stage 1
     epochs: int = 3  # stage 2
     batch: int = 256  # photos of a step, over all processes; gradient caching makes its size independent of memory
+    mix: float = 0.25  # of stage 1's rows beside a batch of stage 2, so that photos alone stay near their captions
     part: int = 8  # prompts in memory at once
     rate: float = 1e-4
     warmup: int = 50  # steps
@@ -223,9 +226,9 @@ def train(
         for group, peak in zip(optimiser.param_groups, peaks, strict=True):
             group["lr"] = peak * runs.warm_cosine(place.number, place.count, warmup=config.warmup)
         model.train()
-        rows = data.align if place.stage == "align" else data.change
+        rows = rows_at(data, place, config, number)
         optimiser.zero_grad(set_to_none=True)
-        loss = backward(engine, Step.of([rows[i] for i in place.rows.tolist()]), pixels, config, team, seed=(config.seed * 7919 + number) << 16)
+        loss = backward(engine, Step.of(rows), pixels, config, team, seed=(config.seed * 7919 + number) << 16)
         team.average_gradients(p for p in model.parameters() if p.requires_grad)
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
@@ -273,6 +276,15 @@ def epochs_of(stage: str, rows: Sequence[Row], epochs: int, config: Config) -> l
         order = np.random.default_rng([config.seed, epoch, len(stage)]).permutation(len(rows))
         found += [Place(stage, epoch, order[i * size : (i + 1) * size], epoch * each + i, epochs * each, i == each - 1) for i in range(each)]
     return found
+
+
+def rows_at(data: Data, place: Place, config: Config, number: int) -> list[Row]:
+    """The examples of a step; in stage 2 some of stage 1 are among them."""
+    rows = [(data.align if place.stage == "align" else data.change)[i] for i in place.rows.tolist()]
+    if place.stage == "align" or not data.align:
+        return rows
+    more = np.random.default_rng([config.seed, number, 1]).integers(0, len(data.align), round(config.mix * len(rows)))
+    return rows + [data.align[i] for i in more.tolist()]
 
 
 def check(engine: MllmEngine, data: Data) -> None:
