@@ -19,7 +19,7 @@ DATA = {
 }
 EXPECTED = re.compile(
     r"rankclip/[\w/]+\.(py|tsv|txt|txt\.gz|json|toml)|rankclip/py\.typed|rankclip/backbones/data/NOTICE|rankclip/backbones/mini/(image|text)\.onnx"
-    r"|rankclip/heads/bundled/[\w-]+/(head\.onnx|[\w-]+\.npz)"
+    r"|rankclip/heads/bundled/[\w-]+/(card\.json|head\.onnx|[\w-]+\.npz)"
     r"|rankclip-[\w.]+\.data/data/share/man/man1/rankclip\.1"
     r"|rankclip-[\w.]+\.dist-info/(METADATA|WHEEL|RECORD|entry_points\.txt|licenses/LICENSE(-WEIGHTS)?)"
 )
