@@ -48,6 +48,7 @@ ABLATIONS = {
     "no pixel facts": {"facts": False},
     "A-lite": {"size": "lite"},
 }
+NAMES = {photos.AGE: "age", photos.QUALITY: "quality", photos.MEMORABLE: "memorability", photos.BRIGHT: "brightness", photos.COLOUR: "colourfulness"}
 UNUSED = 4  # portraits of faces that are kept for choosing or calibrating
 SUBJECT = "age"  # the task that only applies to photos with a face
 
@@ -106,15 +107,14 @@ class Run:
     def matcher(self) -> None:
         """Train the matcher; threshold on one half of the hand-written instructions, errors on the other."""
         embed = self.collection(str(self.out / "photos" / "quality")).embed_texts
+        counting = self.counts_well()
         captions = [text for row in map(json.loads, (self.shared / "data" / "flickr8k.jsonl").read_text().splitlines()) for text in row["captions"][:1]][:3_000]
         names = sorted({json.loads(line)["label_text"] for line in (self.shared / "data" / "concepts.jsonl").read_text().splitlines()})
         by_hand = paraphrases.written_by_hand(Path(__file__).with_name("instructions.tsv"))
         known = {one.text for one in by_hand}
-        made = [one for one in paraphrases.examples(captions, names) if one.text not in known]
-        tasks = [
-            Task(name, instruction)
-            for name, instruction in zip(paraphrases.WORDS, (photos.AGE, photos.QUALITY, photos.MEMORABLE, photos.BRIGHT, photos.COLOUR), strict=True)
-        ]
+        made = [answerable(one, counting) for one in paraphrases.examples(captions, names) if one.text not in known]
+        by_hand = [answerable(one, counting) for one in by_hand]
+        tasks = [Task(name, instruction) for instruction, name in NAMES.items()]
         halves = [[one for number, one in enumerate(by_hand) if number % 2 == half] for half in range(2)]
         judge = matcher.Judge(matcher.train(made, embed, matcher.Config()), tasks, embed)
         found = [judge.asked(half) for half in halves]
@@ -130,16 +130,14 @@ class Run:
     def pack(self) -> None:
         """Write the pack: tasks (counting as one open task), subjects, matcher."""
         data = self.data()
-        tasks = [
-            Task(**{**task, **{name: tuple(task[name]) for name in ("knots", "widths", "subject")}})
-            for task in json.loads((self.out / "tasks.json").read_text())
-        ]
+        tasks = [named(Task(**{**task, **{name: tuple(task[name]) for name in ("knots", "widths", "subject")}})) for task in self.trained()]
         shipped = [dataclasses.replace(task, subject=self.subject(task.name), figures={}) for task in tasks if not task.name.startswith("number-of")]
         figures = {task.name: task.figures for task in tasks} | {"matcher": json.loads((self.out / "matcher.json").read_text())}
         figures["applies"] = json.loads((self.out / "applies.json").read_text())
         if (self.out / "folds.json").exists():
             figures["five folds"] = json.loads((self.out / "folds.json").read_text())
-        shipped.append(self.counting(tasks))
+        if self.counts_well():
+            shipped.append(self.counting(tasks))
         files = {GRAPH: (self.out / GRAPH).read_bytes(), MATCHER: (self.out / MATCHER).read_bytes()}
         space = data.features.view.space
         config = {"tasks": [asdict(task) for task in shipped], "size": self.config.size, "fact_mean": np.nanmean(data.features.facts, axis=0).round(6).tolist()}
@@ -159,6 +157,8 @@ class Run:
         """All tasks; official val splits decide, a part of the training photos calibrates; computed labels are added."""
         file = self.file()
         data = labelled.gather(file, self.collection(*file.paths), self.config)
+        for one in data.tasks:
+            one.task = named(one.task)
         self.keep_portraits_apart(data, file.paths)
         facts, most = data.features.facts, max(one.values.max() for one in data.tasks if one.task.log2)
         for one in data.tasks:
@@ -251,6 +251,14 @@ class Run:
             contents = dict(zip(gallery.paths(np.arange(len(gallery.contents))), gallery.contents.tolist(), strict=True))
             return features.read(store, view, np.array([contents[path] for path in paths], np.int64)).pooled
 
+    def trained(self) -> list[dict]:
+        return json.loads((self.out / "tasks.json").read_text())
+
+    def counts_well(self) -> bool:
+        """Counting ships only if, over its tasks, it beats ridge regression on validation."""
+        found = [task["figures"] for task in self.trained() if task["name"].startswith("number-of")]
+        return float(np.mean([one["SRCC"]["value"] for one in found])) > float(np.mean([one["baselines"]["ridge"]["SRCC"] for one in found]))
+
     def counting(self, tasks: list[Task]) -> Task:
         """All counting tasks as one open task; its intervals are the mean of theirs."""
         parts = [task for task in tasks if task.name.startswith("number-of")]
@@ -258,6 +266,16 @@ class Run:
         widths = np.mean([np.interp(knots, task.knots, task.widths) for task in parts], axis=0)
         return dataclasses.replace(parts[0], name="count", instruction=photos.COUNT, figures={}, subject_z=1.0,
                                    knots=tuple(knots.tolist()), widths=tuple(widths.round(4).tolist()))  # fmt: skip
+
+
+def named(task: Task) -> Task:
+    """The task under the name that the matcher answers with."""
+    return dataclasses.replace(task, name=NAMES.get(task.instruction, task.name))
+
+
+def answerable(example: matcher.Example, counting: bool) -> matcher.Example:
+    """What the pack cannot do, the matcher leaves alone."""
+    return dataclasses.replace(example, answer="") if example.answer.startswith("count") and not counting else example
 
 
 def balanced(said: np.ndarray, truth: np.ndarray) -> float:
