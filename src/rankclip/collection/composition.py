@@ -100,8 +100,9 @@ def search(collection: Collection, reference: str, instructions: Sequence[str], 
         said = [*instructions, *(wish.text for wish in more)]
         for text in said:
             collection.notes += notes_about(text, collection.backbone)
-        for _, path in named if (asked := judge or composer.judge) is not None else ():
-            asked.read(path, [text for text in said if not read_roles(text).neutral])
+        if (asked := judge or composer.judge) is not None:
+            for _, path in named:
+                asked.read(path, [text for text in said if not read_roles(text).neutral])
         for text in instructions:
             wishes = [Wish(text, 1.0, read_roles(text)), *more]
             composition = composer.compose(references, wishes, options.strength)

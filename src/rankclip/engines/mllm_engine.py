@@ -295,7 +295,8 @@ def load_whole(backbone: Backbone, dtype: torch.dtype) -> Any:
     kind = FAMILIES.get(given["model_type"], given["model_type"])
     try:
         config = transformers.AutoConfig.for_model(kind, **{name: value for name, value in given.items() if name != "model_type"})
-        whole, told = transformers.AutoModelForImageTextToText.from_pretrained(
+        auto: Any = transformers.AutoModelForImageTextToText
+        whole, told = auto.from_pretrained(
             folder, config=config, dtype=dtype, local_files_only=True, use_safetensors=True, output_loading_info=True
         )
     except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:

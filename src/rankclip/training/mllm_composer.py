@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
+from rankclip.backbones import checkpoints
 from rankclip.engines import mllm_engine
 from rankclip.engines.mllm_engine import MllmEngine
 from rankclip.errors import InputError, ModelError
@@ -136,7 +137,7 @@ def cached_backward(parts: Sequence[Part], forward: Forward, loss_of: Callable[[
         found = [run(number) for number in range(len(parts))]
     leaf = torch.cat(found).requires_grad_()
     loss = loss_of(leaf)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     assert leaf.grad is not None
     for number, gradient in enumerate(leaf.grad.split([len(part) for part in found])):
         (run(number) * gradient).sum().backward()
@@ -378,7 +379,7 @@ def files_of(model: Any, folder: Path) -> dict[str, bytes]:
     """Write the LoRA as peft does into the run's folder; returns its two files."""
     lora = folder / "lora"
     model.save_pretrained(lora)
-    names = (mllm_engine.checkpoints.ADAPTER, mllm_engine.checkpoints.ADAPTER_WEIGHTS)
+    names = (checkpoints.ADAPTER, checkpoints.ADAPTER_WEIGHTS)
     return {name: (lora / name).read_bytes() for name in names}
 
 
