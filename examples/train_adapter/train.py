@@ -30,6 +30,7 @@ from rankclip.settings import Settings
 from rankclip.training import adapter, labelled, matcher, runs
 from rankclip.training.adapter import Config
 from rankclip.training.baselines import ridge_axis
+from rankclip.training.scorer import graph_scores
 from rankclip.training.tasks import CAL, TRAIN, VAL, Data, TaskData, content_groups, make_task, split_by_group
 
 STAGES = ("photos", "embed", "folds", "ablate", "train", "matcher", "pack")
@@ -130,9 +131,12 @@ class Run:
     def pack(self) -> None:
         """Write the pack: tasks (counting as one open task), subjects, matcher."""
         data = self.data()
-        tasks = [named(Task(**{**task, **{name: tuple(task[name]) for name in ("knots", "widths", "subject")}})) for task in self.trained()]
+        tasks = [named(Task(**{**task, **{name: tuple(task.get(name, ())) for name in ("knots", "widths", "linear", "subject")}})) for task in self.trained()]
+        tasks = [task if task.log2 else self.stacked(data, task) for task in tasks]
         shipped = [dataclasses.replace(task, subject=self.subject(task.name), figures={}) for task in tasks if not task.name.startswith("number-of")]
-        figures = {task.name: task.figures for task in tasks} | {"matcher": json.loads((self.out / "matcher.json").read_text())}
+        figures = {task.name: task.figures for task in tasks if not task.log2 or self.counts_well()} | {
+            "matcher": json.loads((self.out / "matcher.json").read_text())
+        }
         figures["applies"] = json.loads((self.out / "applies.json").read_text())
         if (self.out / "folds.json").exists():
             figures["five folds"] = json.loads((self.out / "folds.json").read_text())
@@ -194,8 +198,6 @@ class Run:
 
     def fold_figures(self, data: Data, groups: dict[str, str], one: TaskData) -> dict:
         """Adapter and ridge over all folds' test photos, with a paired bootstrap of the difference."""
-        from rankclip.training.scorer import graph_scores
-
         ours, ridge = np.full(len(one.rows), np.nan), np.full(len(one.rows), np.nan)
         for fold in range(FOLDS):
             self.set_fold(data, groups, fold)
@@ -239,7 +241,7 @@ class Run:
         shift = float(max(shifts, key=lambda shift: balanced(x[aside] @ weights + bias > shift, holds[aside])))
         kinds = np.array([row["path"].split("/")[0] for row in rows])
         said = x @ weights + bias > shift
-        found = {kind: round(float((said == holds)[test][kinds[test] == kind].mean()), 3) for kind in np.unique(kinds[test])}
+        found = {kind: round(float((said == holds)[test][kinds[test] == kind].mean()), 3) for kind in np.unique(kinds[test]).tolist()}
         figures = {"photos": len(test), "balanced accuracy": round(balanced(said[test], holds[test]), 4), "right by pack": found}
         print("applies:", figures)
         (self.out / "applies.json").write_text(json.dumps(figures))
@@ -258,6 +260,15 @@ class Run:
         """Counting ships only if, over its tasks, it beats ridge regression on validation."""
         found = [task["figures"] for task in self.trained() if task["name"].startswith("number-of")]
         return float(np.mean([one["SRCC"]["value"] for one in found])) > float(np.mean([one["baselines"]["ridge"]["SRCC"] for one in found]))
+
+    def stacked(self, data: Data, task: Task) -> Task:
+        """The task with its linear part, calibrated and measured anew."""
+        one = next(one for one in data.tasks if one.task.name == task.name)
+        scores, pooled = graph_scores((self.out / GRAPH).read_bytes(), data, one.rows, task.instruction), data.features.pooled[one.rows]
+        task = adapter.stacked(one, task, scores, pooled)
+        joined = task.stacked(scores, pooled)
+        task = adapter.calibrated(dataclasses.replace(one, task=task), joined)
+        return dataclasses.replace(task, figures=adapter.measured(one, task, joined, task.figures["baselines"]) | {"share of the network": task.share})
 
     def counting(self, tasks: list[Task]) -> Task:
         """All counting tasks as one open task; its intervals are the mean of theirs."""

@@ -218,13 +218,13 @@ def test_bad_labels_are_named(run: Run, labelled: Path, content: str, message: s
     done = finetune(run)
     assert done.code in (2, 4)
     assert any(part in done.err for part in message.split("|")), done.err
-    assert not packs.installed()
+    assert not packs.user_packs().exists()
 
 
 def test_dry_run_trains_nothing(run: Run, labelled: Path) -> None:
     done = finetune(run, "--dry-run")
     assert done.code == 0 and "parameters, up to 3 epochs" in done.text
-    assert not packs.installed() and not os.path.exists("redness")
+    assert not packs.user_packs().exists() and not os.path.exists("redness")
 
 
 def test_unknown_settings_are_refused_at_once(run: Run, labelled: Path) -> None:

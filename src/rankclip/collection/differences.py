@@ -319,7 +319,7 @@ def adapter_values(comparer: Comparer, a: Reference, b: Reference) -> list[Attri
         if applies is not None and not applies.all():
             continue
         states, mask = adapter.text(task.instruction, comparer.embed, lambda texts: text_states(comparer.collection.text_engine, texts))
-        scores = adapter.scores(lambda rows: tokens[rows], facts, pooled, states, mask)
+        scores = task.stacked(adapter.scores(lambda rows: tokens[rows], facts, pooled, states, mask), pooled)
         values, intervals = task.values(scores), task.intervals(scores)
         distance = float(values[0] - values[1])
         if abs(distance) > float((intervals[:, 1] - intervals[:, 0]).max()) / 2:

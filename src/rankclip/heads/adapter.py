@@ -48,6 +48,8 @@ class Task:
     high: float = math.inf
     knots: tuple[float, ...] = ()  # predictions (transformed) at which the 80 % half widths below hold
     widths: tuple[float, ...] = ()
+    linear: tuple[float, ...] = ()  # a linear part on the pooled embedding that is added to the network's score: D weights, bias
+    share: float = 1.0  # of the network's score in that sum
     subject: tuple[float, ...] = ()  # linear probe "the photo holds it" on the pooled embedding: D weights, bias
     subject_z: float | None = None  # or, for an open task, the least z-score of the photo's cosine with the subject's name
     figures: dict[str, Any] = field(default_factory=dict)
@@ -55,6 +57,13 @@ class Task:
     @property
     def open(self) -> bool:
         return SUBJECT in self.instruction
+
+    def stacked(self, scores: np.ndarray, pooled: np.ndarray) -> np.ndarray:
+        """Join the network's scores, float32 [N], with the linear part. pooled: float32 [N, D]."""
+        if not self.linear:
+            return scores
+        weights = np.array(self.linear, np.float32)
+        return np.asarray(self.share * scores + pooled @ weights[:-1] + weights[-1], np.float32)
 
     def values(self, scores: np.ndarray) -> np.ndarray:
         """Turn scores into the labels' unit, float32 [N]."""
@@ -93,7 +102,7 @@ class Adapter:
         self.pack = pack
         try:
             self.tasks = [
-                Task(**{**task, **{name: tuple(task.get(name, ())) for name in ("knots", "widths", "subject")}}) for task in pack.card.config["tasks"]
+                Task(**{**task, **{name: tuple(task.get(name, ())) for name in ("knots", "widths", "linear", "subject")}}) for task in pack.card.config["tasks"]
             ]
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"{pack.folder}: the card does not describe an adapter ({error})", hint="train or install the head again") from error
@@ -101,7 +110,8 @@ class Adapter:
     @property
     def key(self) -> str:
         """Names the weights in the score cache."""
-        return f"{self.pack.name}|{self.pack.card.files[GRAPH][:16]}"
+        linear = zlib.crc32(repr([task.linear for task in self.tasks]).encode())
+        return f"{self.pack.name}|{self.pack.card.files[GRAPH][:16]}|{linear:08x}"
 
     # ------------------------------------------------------------ which task an instruction asks for
 

@@ -25,7 +25,7 @@ from rankclip.errors import InputError
 from rankclip.evaluation import ranking as metrics
 from rankclip.heads.adapter import Task
 from rankclip.training import runs
-from rankclip.training.baselines import baselines
+from rankclip.training.baselines import baselines, ridge_axis
 from rankclip.training.models.adapter import AdapterFull, AdapterLite, LiteConfig, LossConfig, bradley_terry, loss
 from rankclip.training.models.adapter import Config as ModelConfig
 from rankclip.training.tasks import CAL, TRAIN, VAL, Data, TaskData
@@ -314,6 +314,23 @@ def calibrated(one: TaskData, scores: np.ndarray) -> Task:
         knots.append(float(at[part].mean()))
         widths.append(float(error[min(len(error) - 1, int(np.ceil(0.8 * (len(error) + 1))) - 1)]))
     return dataclasses.replace(one.task, knots=tuple(knots), widths=tuple(widths))
+
+
+STEPS = np.linspace(0, 1, 11)  # shares of the linear part that are tried
+AS_GOOD = 1e-3  # SRCC
+
+
+def stacked(one: TaskData, task: Task, scores: np.ndarray, pooled: np.ndarray) -> Task:
+    """Add a linear part to a task: ridge on the embedding, mixed with the network's scores at the share that validation prefers.
+
+    scores: float32 [n], the network's, for all rows of the task. pooled: float32 [n, D]. Of shares as good as the best, the simplest is taken,
+    which is the one with most of the linear part. Source: stacking (Wolpert 1992) with one weight.
+    """
+    weights, bias = ridge_axis(pooled, one, one.of(TRAIN), one.of(VAL))
+    valid, line = one.of(VAL), pooled @ weights + bias
+    reached = np.array([metrics.srcc(one.values[valid], (1 - part) * scores[valid] + part * line[valid]) for part in STEPS])
+    part = float(STEPS[reached >= reached.max() - AS_GOOD].max())
+    return dataclasses.replace(task, linear=(*(part * weights).round(5).tolist(), round(part * float(bias), 5)), share=round(1 - part, 2))
 
 
 class Scorer(nn.Module):
