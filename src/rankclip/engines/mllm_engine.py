@@ -296,9 +296,7 @@ def load_whole(backbone: Backbone, dtype: torch.dtype) -> Any:
     try:
         config = transformers.AutoConfig.for_model(kind, **{name: value for name, value in given.items() if name != "model_type"})
         auto: Any = transformers.AutoModelForImageTextToText
-        whole, told = auto.from_pretrained(
-            folder, config=config, dtype=dtype, local_files_only=True, use_safetensors=True, output_loading_info=True
-        )
+        whole, told = auto.from_pretrained(folder, config=config, dtype=dtype, local_files_only=True, use_safetensors=True, output_loading_info=True)
     except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
         raise ModelError(f"{folder}: cannot be loaded as {kind} ({str(error).splitlines()[0][:200]})", hint="fetch the model again") from error
     check_fit(folder, told)
