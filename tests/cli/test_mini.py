@@ -58,6 +58,21 @@ def test_what_a_sentence_names_comes_first(run: Run, pictures: Path, instruction
     assert right in Path(found.lines[0]).name, found.lines
 
 
+def test_older_faces_come_first_and_what_shows_no_face_last(run: Run, pictures: Path) -> None:
+    found = run("rank", "photos", "older faces first", "--json")
+    assert found.code == 0, found.err
+    hits = [json.loads(line) for line in found.lines]
+    shown = [Path(hit["path"]).stem for hit in hits if hit["applies"]]
+    assert shown[:2] == ["grace_hopper", "astronaut"] and set(shown) == {"grace_hopper", "astronaut", "astronaut_darker"}
+    assert [Path(hit["path"]).stem for hit in hits][: len(shown)] == shown and hits[0]["unit"] == "years"
+
+
+def test_from_dark_to_bright(run: Run, pictures: Path) -> None:
+    names = [Path(line).stem for line in run("rank", "photos", "from dark to bright").lines]
+    for photo in ("astronaut", "cat", "palace", "flower"):
+        assert names.index(f"{photo}_darker") < names.index(photo), names
+
+
 def test_turned_by_exif_or_upright_makes_no_difference(run: Run, pictures: Path) -> None:
     hits = [json.loads(line) for line in run("rank", "photos", "a person", "--json", "--method", "similarity").lines]
     cosines = {Path(hit["path"]).stem: hit["cosine"] for hit in hits}

@@ -51,6 +51,7 @@ def item(ranking: Ranking, hit: Hit, picture: bytes) -> str:
         else "<span class=faint>not readable</span>"
     )
     value = f"{hit.value:.3g} {html.escape(ranking.unit)}" if hit.value is not None else f"{hit.score:+.3f}"
+    value = "does not apply" if hit.applies is False else value
     off = " class=off" if hit.applies is False else ""
     return (f"<li{off}><figure><a class=photo href='{link}' title='{html.escape(printable(hit.path))}'>{image}</a>"
             f"<figcaption><b>{hit.rank}</b> · {value}<br><span class=faint>{name}</span></figcaption></figure></li>\n")  # fmt: skip
