@@ -32,7 +32,7 @@ def ranking(
     images: Annotated[Path | None, typer.Option("--images", metavar="DIR", help="folder of the pictures (default: that of the labels)")] = None,
     instruction: Annotated[str, typer.Option("--instruction", metavar="TEXT", help="what to order by, where the set does not say")] = "",
     method: Annotated[str, typer.Option("--method", metavar="NAME", help=f"auto, {', '.join(registry.METHODS)}")] = "auto",
-    baselines: Annotated[bool, typer.Option("--baselines", help="also what needs no adapter, out of fold: ridge, prompts, tuned CLIP ...")] = False,
+    baselines: Annotated[bool, typer.Option("--baselines", help="also what needs no adapter, out of fold: ridge, extremes, prompts, tuned CLIP")] = False,
     partial: Annotated[bool, typer.Option("--partial", help="measure what is there when photos are missing")] = False,
     plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="write a scatter plot (PNG) of the first instruction")] = None,
     json: Annotated[bool, typer.Option("--json", help="one JSON object for each instruction")] = False,
