@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,13 @@ BUNDLED = Path(__file__).resolve().parent.parent / "src/rankclip/heads/bundled"
 MISSING = "not shipped yet\n"
 
 
-def card(name: str) -> dict[str, Any] | None:
+def table(name: str) -> str:
+    """Return the figures of a pack (called by generate.py for `<!-- head: NAME -->`)."""
     path = BUNDLED / name / "card.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    if not path.is_file():
+        return MISSING
+    card = json.loads(path.read_text(encoding="utf-8"))
+    return "\n".join(ROWS[card["kind"]](card["figures"])) + "\n"
 
 
 def shown(figure: dict[str, float], digits: int = 3) -> str:
@@ -25,38 +29,35 @@ def shown(figure: dict[str, float], digits: int = 3) -> str:
     return f"{figure['value']:.{digits}f} [{figure['low']:.{digits}f}, {figure['high']:.{digits}f}]"
 
 
-def adapter(name: str) -> str:
+def adapter(found: dict[str, Any]) -> list[str]:
     """Each task on its validation photos, then five folds where the validation split is small."""
-    found = card(name)
-    if found is None:
-        return MISSING
     rows = ["| task | photos | SRCC | MAE | in the 80 % interval | best without training, SRCC |", "|---|---|---|---|---|---|"]
-    for task, figures in found["figures"].items():
+    for task, figures in found.items():
         if "SRCC" in figures:
             best = figures["best baseline"]
             rows.append(f"| {task} | {figures['photos']} | {shown(figures['SRCC'])} | {figures['MAE']['value']:.3g} | {figures['coverage']:.0%} | "
                         f"{best} {figures['baselines'][best]['SRCC']:.3f} |")  # fmt: skip
-    folds = found["figures"].get("five folds", {})
+    folds = found.get("five folds", {})
     if folds:
         rows += ["", "| task, five folds by content | photos | adapter, SRCC | ridge, SRCC | difference |", "|---|---|---|---|---|"]
         rows += [f"| {task} | {one['photos']} | {shown(one['adapter'])} | {shown(one['ridge'])} | {shown(one['difference'])} |" for task, one in folds.items()]
-    return "\n".join(rows) + "\n"
+    return rows
 
 
-def composer(name: str) -> str:
+def composer(found: dict[str, Any]) -> list[str]:
     """Each part of the validation triplets: what needs no training, and the head."""
-    found = card(name)
-    if found is None:
-        return MISSING
     rows = ["| triplets | composer | R@1 | R@10 | the reference itself first |", "|---|---|---|---|---|"]
-    for part, figures in found["figures"].items():
+    for part, figures in found.items():
         for one, values in measured(figures):
             rows.append(f"| {part} | {one} | {shown(values['R@1'])} | {shown(values['R@10'])} | {values['reference first']['value']:.3f} |")
         rows.append(f"| {part} | head minus {figures['best without training']} | | {shown(figures['gain'])} | |")
-    return "\n".join(rows) + "\n"
+    return rows
 
 
 def measured(figures: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     for name, values in figures.items():
         if isinstance(values, dict) and "R@10" in values:
             yield name, values
+
+
+ROWS: dict[str, Callable[[dict[str, Any]], list[str]]] = {"adapter": adapter, "composer": composer}

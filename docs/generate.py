@@ -100,7 +100,7 @@ def page_list(_: str) -> str:
 
 WRITERS: dict[str, Callable[[str], str]] = {
     "help": help_text, "exit-codes": exit_codes, "settings": settings, "instructions": instruction_table, "roles": role_table,
-    "adapter": cards.adapter, "composer": cards.composer, "figures": figures.table, "machines": figures.machines, "pages": page_list,
+    "head": cards.table, "figures": figures.table, "machines": figures.machines, "pages": page_list,
 }  # fmt: skip
 
 
