@@ -11,14 +11,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 from dataclasses import replace
 from pathlib import Path
-
-import runs
-
-if not all(os.environ.get(name) == value for name, value in runs.MALLOC.items()):  # glibc reads them at the start of a process
-    os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **runs.MALLOC})
 
 import numpy as np
 import torch
@@ -27,11 +21,13 @@ import card as card_stage
 import evaluate
 import export as export_stage
 import image as image_stage
+import runs
 import sentences as sentence_stage
 import teacher as teacher_stage
 import text as text_stage
 import tune as tune_stage
 from rankclip.backbones import tokens
+from rankclip.engines.allocator import keep_freed_memory
 from rankclip.training.models.mini import TextConfig, TextTower, write_text_tower
 
 STAGES = ("sentences", "teacher", "heads", "unfreeze", "text", "tune", "export", "evaluate")
@@ -47,6 +43,7 @@ class Run:
         self.image = replace(image_stage.Config(), **options.set.get("image", {}))
         self.text = replace(text_stage.Config(), **options.set.get("text", {}))
         self.tune_config = replace(tune_stage.Config(), **options.set.get("tune", {}))
+        keep_freed_memory()
         torch.set_num_threads(options.threads or os.cpu_count() or 1)
 
     # ------------------------------------------------------------ stages
