@@ -142,12 +142,12 @@ class Photo:
 def holds(subject: str, frame: Frame, enough: int) -> Iterator[tuple[tuple[str, str], str]]:
     """What holds of the subject: where it is, what it does, what is with it, its colour, whether it is one or many."""
     own = frame.entities[subject]
-    for room in frame.scene.get("room", ()):
+    for room in sorted(frame.scene.get("room", ())):
         yield ("place", room), phrase("room", room)
-    for state in own.state:
+    for state in sorted(own.state):
         if state.endswith("ing") and own.said[state] >= enough:
             yield ("action", state), state
-    for head, prep, thing in frame.relations:
+    for head, prep, thing in sorted(frame.relations):
         if head == subject and thing in frame.entities and frame.entities[thing].times >= enough and thing not in PARTS:
             yield ("with", thing), f"{prep} {named(thing, frame.entities[thing])}"
     if subject not in words("humans") and len(own.colour) == 1:  # the colour of a person is that of clothes, or nobody's business
