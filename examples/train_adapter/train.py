@@ -131,7 +131,7 @@ class Run:
     def pack(self) -> None:
         """Write the pack: tasks (counting as one open task), subjects, matcher."""
         data = self.data()
-        tasks = [named(Task(**{**task, **{name: tuple(task.get(name, ())) for name in ("knots", "widths", "linear", "subject")}})) for task in self.trained()]
+        tasks = [named(Task.read(record)) for record in self.trained()]
         tasks = [task if task.log2 else self.stacked(data, task) for task in tasks]
         shipped = [dataclasses.replace(task, subject=self.subject(task.name), figures={}) for task in tasks if not task.name.startswith("number-of")]
         figures = {task.name: task.figures for task in tasks if not task.log2 or self.counts_well()} | {

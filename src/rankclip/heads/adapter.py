@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import re
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -53,6 +53,11 @@ class Task:
     subject: tuple[float, ...] = ()  # linear probe "the photo holds it" on the pooled embedding: D weights, bias
     subject_z: float | None = None  # or, for an open task, the least z-score of the photo's cosine with the subject's name
     figures: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, record: Mapping[str, Any]) -> Task:
+        """Make a task of its record in a card. Raises TypeError for unknown or missing keys."""
+        return cls(**{**record, **{name: tuple(record.get(name, ())) for name in ("knots", "widths", "linear", "subject")}})
 
     @property
     def open(self) -> bool:
@@ -101,9 +106,7 @@ class Adapter:
     def __init__(self, pack: Pack) -> None:
         self.pack = pack
         try:
-            self.tasks = [
-                Task(**{**task, **{name: tuple(task.get(name, ())) for name in ("knots", "widths", "linear", "subject")}}) for task in pack.card.config["tasks"]
-            ]
+            self.tasks = [Task.read(record) for record in pack.card.config["tasks"]]
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"{pack.folder}: the card does not describe an adapter ({error})", hint="train or install the head again") from error
 
@@ -121,11 +124,11 @@ class Adapter:
         First by the grammar (the same attribute of the same subject as the task's own instruction), then by the matcher that was trained
         on paraphrases and near misses; without a matcher only the grammar decides.
         """
-        for task in self.tasks:
-            same = None if task.open else same_order(parse(task.instruction), instruction)
-            if same is not None:
-                return Match(task, not same, task.instruction, f"head {self.pack.name} was trained on {task.instruction!r}")
-        return self._matched(instruction, embed)
+        named = by_grammar(self.tasks, instruction)
+        if named is None:
+            return self._matched(instruction, embed)
+        task, same = named
+        return Match(task, not same, task.instruction, f"head {self.pack.name} was trained on {task.instruction!r}")
 
     def _matched(self, instruction: Instruction, embed: Embed) -> Match | None:
         if self._matcher is None:
@@ -195,6 +198,15 @@ class Adapter:
     @cached_property
     def _session(self) -> Any:
         return self.pack.session(GRAPH)
+
+
+def by_grammar(tasks: Iterable[Task], instruction: Instruction) -> tuple[Task, bool] | None:
+    """The first task whose own instruction asks for the same order as the given one (True) or for the reverse (False); None without such a task."""
+    for task in tasks:
+        same = None if task.open else same_order(parse(task.instruction), instruction)
+        if same is not None:
+            return task, same
+    return None
 
 
 def same_order(own: Instruction, asked: Instruction) -> bool | None:

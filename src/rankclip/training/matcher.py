@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from rankclip import scoring
-from rankclip.heads.adapter import GRAMS, NONE, Matcher, Task, matcher_input, same_order
+from rankclip.heads.adapter import GRAMS, NONE, Matcher, Task, by_grammar, matcher_input
 from rankclip.instructions import parse
 from rankclip.training import runs
 
@@ -43,7 +43,7 @@ class Example:
 
 
 def train(examples: Sequence[Example], embed: scoring.Embed, config: Config) -> Matcher:
-    """Train on examples; the threshold is set later by `with_threshold`."""
+    """Train on examples; the threshold is set later, by `best_threshold`."""
     runs.seed_all(config.seed)
     classes = (NONE, *sorted({one.answer for one in examples} - {NONE}))
     x = torch.from_numpy(matcher_input([parse(one.text) for one in examples], embed))  # [N, 3D + GRAMS]
@@ -80,10 +80,8 @@ class Judge:
     def answer(self, text: str) -> tuple[str, float]:
         """The answer ("age+", "" for none) and how sure it is of the best class, whatever the threshold; the grammar is sure."""
         instruction = parse(text)
-        for task in self.tasks:
-            same = None if task.open else same_order(parse(task.instruction), instruction)
-            if same is not None:
-                return f"{task.name}{'+' if same else '-'}", 1.0
+        if (named := by_grammar(self.tasks, instruction)) is not None:
+            return f"{named[0].name}{'+' if named[1] else '-'}", 1.0
         name, sign, sure = replace(self.matcher, threshold=0.0).read(instruction, self.embed)
         return f"{name}{'+' if sign > 0 else '-'}" if name else NONE, sure
 
