@@ -206,6 +206,6 @@ def worker_options(backbone: Backbone, settings: Settings, *, allow_truncated: b
     return WorkerOptions(options, settings.time_limit_photo, settings.memory_limit_photo << 20)
 
 
-def reader(backbone: Backbone, settings: Settings) -> Reader:
+def reader(backbone: Backbone, settings: Settings, *, allow_truncated: bool = False) -> Reader:
     """Return what reads single photos, within the same limits."""
-    return Reader(worker_options(backbone, settings))
+    return Reader(worker_options(backbone, settings, allow_truncated=allow_truncated))

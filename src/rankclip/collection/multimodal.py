@@ -6,6 +6,7 @@ the first photos, the language model reads those few, and both orders are joined
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -70,6 +71,13 @@ class Judge:
     def engine(self) -> Any:
         return resolve(ENGINES, NAME, what="engine")(self.backbone, self.settings)
 
+    @cached_property
+    def reader(self) -> Any:
+        """What reads photos for this model: in a process of its own, within the limits of the settings (`photos.pool.Reader`)."""
+        found = load("rankclip.collection.embedding").reader(self.backbone, self.settings, allow_truncated=True)
+        weakref.finalize(self, found.close)
+        return found
+
     def query(self, asked: Asked) -> np.ndarray:
         """Embed every photo with every instruction, weighted: float32 [D], unit."""
         total = np.zeros(self.backbone.width, np.float64)
@@ -90,7 +98,7 @@ class Judge:
         """Embed some photos, those that the store has in this space from there: float32 [K, D], unit rows.    contents: int64 [K]."""
         rows = view.rows_of(contents)
         found = np.zeros((len(paths), self.backbone.width), np.float32)
-        found[rows >= 0] = view.master[rows[rows >= 0]].astype(np.float32)
+        found[rows >= 0] = view.read_embeddings(rows[rows >= 0])
         missing = np.flatnonzero(rows < 0)
         progress.start(len(missing), f"photos read by {self.backbone.name}")
         for start in range(0, len(missing), AT_ONCE):
@@ -98,17 +106,14 @@ class Judge:
             found[some] = self.engine.encode_images(np.stack([self.pixels(paths[i]) for i in some.tolist()])).pooled
             progress.advance(len(some))
         progress.done()
-        return np.asarray(found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12))
+        return found
 
     def pixels(self, path: str) -> np.ndarray:
         """Decode a photo to this model's input, uint8 [S, S, 3]. Raises InputError for one that cannot be read."""
-        decode = load("rankclip.photos.decode")
         try:
-            decoded: np.ndarray = decode.decode(path, decode.DecodeOptions(self.backbone.input, allow_truncated=True)).pixels
+            decoded: np.ndarray = self.reader.read(path).pixels
         except PhotoError as error:
             raise InputError(f"{error.path}: {error.reason}", hint="embed again, so that the store knows what is there") from error
-        except OSError as error:
-            raise InputError(f"{path}: {(error.strerror or str(error)).lower()}", hint="embed again, so that the store knows what is there") from error
         return decoded
 
 
