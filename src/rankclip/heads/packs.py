@@ -112,14 +112,19 @@ def read(folder: Path) -> Pack:
     return Pack(card, folder)
 
 
+def check_pack_name(name: str, example: str = "portrait-age") -> None:
+    """Raise InputError for a name that cannot be a pack's folder."""
+    if not NAME.fullmatch(name):
+        raise InputError(f"{name!r} cannot name a head", hint=f"use lower-case letters, digits, dots, dashes: {example}")
+
+
 def write(folder: Path, card: HeadCard, files: Mapping[str, bytes]) -> Pack:
     """Write a pack whole or not at all; a pack of that name is replaced.
 
     >>> write(Path("heads/ages"), card, {"head.onnx": graph}).name  # doctest: +SKIP
     'ages'
     """
-    if not NAME.fullmatch(card.name):
-        raise InputError(f"{card.name!r} cannot name a head", hint="use lower-case letters, digits, dots, dashes: portrait-age")
+    check_pack_name(card.name)
     card = dataclasses.replace(card, files={name: hashlib.sha256(data).hexdigest() for name, data in files.items()})
     partial = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(partial, ignore_errors=True)

@@ -130,8 +130,7 @@ class DifferenceJob:
         self.settings, self.progress, self.cancel, self.name, self.folder = settings, progress, cancel, name, run
         preset = PRESETS.get(str(changes.get("recipe", "map")), {})
         self.config = difference.checked(runs.configured(Config(), {**preset, **changes}, "--set"))
-        if not packs.NAME.fullmatch(name):
-            raise InputError(f"{name!r} cannot name a head", hint="use lower-case letters, digits, dots, dashes: holidays")
+        packs.check_pack_name(name, "holidays")
         self.banned = frozenset(word.strip().lower() for word in self.config.left_out.split(",") if word.strip())
 
     def train(self, captions: Path | None, pairs: Path | None, *, output: Path | None = None, dry_run: bool = False) -> Done:

@@ -109,10 +109,10 @@ def near_misses(data: Data) -> np.ndarray:
     found = np.empty((len(train), 2 * POOL), np.int64)
     for start in range(0, len(train), BLOCK):
         rows = np.arange(start, min(start + BLOCK, len(train)))
+        known = [column[[train.reference[row], *train.right[row]]] for row in rows.tolist()]
         for half, queries in enumerate((data.photos.pooled[train.reference[rows]], data.instructions.pooled[train.instruction[rows]])):
             scores = queries @ vectors.T  # [B, G]
-            for place, row in enumerate(rows.tolist()):
-                own = column[[train.reference[row], *train.right[row]]]
+            for place, own in enumerate(known):
                 scores[place, own[own >= 0]] = -2.0
             count = min(POOL, len(gallery))
             best = np.argpartition(-scores, count - 1, axis=1)[:, :count]

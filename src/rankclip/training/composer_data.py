@@ -21,7 +21,7 @@ from rankclip.registry import COMPOSERS, resolve
 from rankclip.scoring import Embed, phrase_embedding
 from rankclip.training.models.composer import Shapes
 
-STRENGTHS = (0.05, 0.15, 0.3, 0.4, 0.5, 0.6, 0.7, 0.85)
+STRENGTHS = (0.05, 0.15, 0.3, 0.4, 0.5, 0.6, 0.7, 0.85)  # tried for the untrained composers, chosen on training triplets
 TUNED_ON = 240  # training triplets that choose a strength
 BLOCK = 512  # queries scored at once
 HEADLINE = "R@10"

@@ -57,8 +57,7 @@ class ComposerJob:
         written: triplets that a language model made from the captions. Raises InputError for a malformed line, missing photos, or too little data.
         """
         config = runs.configured(Config(), self.changes or {}, "--set")
-        if not packs.NAME.fullmatch(self.name):
-            raise InputError(f"{self.name!r} cannot name a head", hint="use lower-case letters, digits, dots, dashes: my-composer")
+        packs.check_pack_name(self.name, "my-composer")
         source = data or captions
         assert source is not None, "the command asks for one of them"
         with runs.joined(self.settings.device) as team:
@@ -78,10 +77,7 @@ class ComposerJob:
 
     def _gather(self, data: Path | None, captions: Path | None, written: Path | None, config: Config, team: runs.Team) -> tuple[Data, list[str], Space]:
         """Read the files, embed what the store lacks, put tables together; returns the data, what there is to say, and the space."""
-        captioned = composer_gather.read_captions(captions) if captions is not None else []
-        rows = triplets.read(data) if data is not None else composer_gather.triplets_from_captions(captioned, seed=config.seed)
-        if written is not None:  # the model's instructions train; photos that the rules paired say what was learnt
-            rows = composer_writer.read(written) + [row for row in rows if row.split == "val"]
+        rows, captioned = read_files(data, captions, written, config.seed)
         root = self.images or (data or captions or Path()).parent
         progress = self.progress if team.leads else Silent()
         collection = Collection(*paths_of(rows, captioned, root), settings=self.settings, progress=progress, cancel=self.cancel)
@@ -104,6 +100,15 @@ class ComposerJob:
         with team.leader_first():
             runs.check_same_run(folder, asdict(config))
         return composer.train(data, folder, config, team=team, progress=StopAtBatch(self.progress if team.leads else Silent(), self.cancel))
+
+
+def read_files(data: Path | None, captions: Path | None, written: Path | None, seed: int) -> tuple[list[Triplet], list[Captioned]]:
+    """Read what a composer learns from; triplets are made from the captions where there is no file of them. Raises InputError for a malformed line."""
+    captioned = composer_gather.read_captions(captions) if captions is not None else []
+    rows = triplets.read(data) if data is not None else composer_gather.triplets_from_captions(captioned, seed=seed)
+    if written is not None:  # the model's instructions train; photos that the rules paired say what was learnt
+        rows = composer_writer.read(written) + [row for row in rows if row.split == "val"]
+    return rows, captioned
 
 
 def paths_of(rows: Sequence[Triplet], captioned: Sequence[Captioned], root: Path) -> list[str]:

@@ -41,6 +41,7 @@ from rankclip.types import Progress, Silent
 LANGUAGE = r"language_model\..*_proj"  # the layers that learn; the vision tower has some of the same name elsewhere
 KEPT = 1_024  # decoded photos in memory
 READERS = 4  # threads that decode
+AT_ONCE = 64  # photos decoded together for validation
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,19 +151,15 @@ def parts_of(engine: MllmEngine, step: Step, pixels: Callable[[Sequence[Path]], 
     mine = np.arange(team.rank, count + len(step.texts), team.size)
     photos, texts = mine[mine < count], mine[mine >= count] - count
     parts = []
-    for index in pieces(photos, size):
+    for index in slices(photos, size):
         rows = [step.rows[i] for i in index.tolist()]
         prompts = [mllm_engine.QUERY.format(engine.clean(row.instruction)) if row.instruction else mllm_engine.PHOTO for row in rows]
         inputs = engine.tokenized([engine.chat(prompt, photo=True) for prompt in prompts], pixels([row.photo for row in rows]))
         parts.append(engine.seen(inputs))
-    for index in pieces(texts, size):
+    for index in slices(texts, size):
         prompts = [mllm_engine.CAPTION.format(engine.clean(step.texts[i])) for i in index.tolist()]
         parts.append(engine.tokenized([engine.chat(prompt, photo=False) for prompt in prompts], None))
     return parts, torch.from_numpy(np.concatenate([photos, texts + count]))
-
-
-def pieces(index: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    return (index[start : start + size] for start in range(0, len(index), size))
 
 
 def backward(engine: MllmEngine, step: Step, pixels: Callable[[Sequence[Path]], np.ndarray], config: Config, team: runs.Team, seed: int) -> float:
@@ -334,12 +331,12 @@ def measured(engine: MllmEngine, data: Data, pixels: Callable[[Sequence[Path]], 
     """Per-query recall on the validation triplets: over their photos, or over their captions where none has a target photo."""
     engine.model.eval()
     queries = np.concatenate([
-        engine.encode_queries(pixels([data.root / one.reference for one in some]), [one.instruction for one in some]) for some in runs_of(data.val)
+        engine.encode_queries(pixels([data.root / one.reference for one in some]), [one.instruction for one in some]) for some in slices(data.val, AT_ONCE)
     ])  # fmt: skip
     if any(one.targets for one in data.val):
         kept = [i for i, one in enumerate(data.val) if one.targets]
         names = sorted({name for one in data.val for name in (one.reference, *one.targets)})
-        gallery = np.concatenate([engine.encode_images(pixels([data.root / name for name in some])).pooled for some in runs_of(names)])
+        gallery = np.concatenate([engine.encode_images(pixels([data.root / name for name in some])).pooled for some in slices(names, AT_ONCE)])
         references = [names.index(data.val[i].reference) for i in kept]
         right = [[names.index(name) for name in data.val[i].targets if name != data.val[i].reference] for i in kept]
         return metrics.triplets([queries[kept] @ gallery.T], references, right)
@@ -347,7 +344,8 @@ def measured(engine: MllmEngine, data: Data, pixels: Callable[[Sequence[Path]], 
     return metrics.triplets([queries @ engine.encode_texts(texts).T], [-1] * len(data.val), [[texts.index(one.caption)] for one in data.val])
 
 
-def runs_of(items: Sequence[Any], size: int = 64) -> Iterator[Sequence[Any]]:
+def slices(items: Any, size: int) -> Iterator[Any]:
+    """Cut a sequence or an array into parts of at most `size`."""
     return (items[start : start + size] for start in range(0, len(items), size))
 
 

@@ -11,15 +11,13 @@ from typing import Any
 from rankclip.backbones import specs
 from rankclip.backbones.checkpoints import PREFIX
 from rankclip.engines.mllm_engine import MllmEngine
-from rankclip.errors import InputError
-from rankclip.evaluation import triplets
 from rankclip.evaluation.triplets import Triplet
 from rankclip.heads import packs
 from rankclip.heads.packs import HeadCard
 from rankclip.settings import Settings, user_folder
-from rankclip.training import composer_gather, composer_writer, mllm_composer, runs
+from rankclip.training import mllm_composer, runs
 from rankclip.training.composer_gather import Captioned, split_of
-from rankclip.training.composer_job import Done, paths_of
+from rankclip.training.composer_job import Done, paths_of, read_files
 from rankclip.training.mllm_composer import Config, Data, Outcome, Row
 from rankclip.training.tuning import StopAtBatch
 from rankclip.types import Progress, Silent
@@ -47,12 +45,8 @@ class MllmJob:
         Raises InputError for a malformed line or too little data, ModelError for a model that cannot be tuned.
         """
         config = runs.configured(Config(), self.changes or {}, "--set")
-        if not packs.NAME.fullmatch(self.name):
-            raise InputError(f"{self.name!r} cannot name a head", hint="use lower-case letters, digits, dots, dashes: my-composer")
-        captioned = composer_gather.read_captions(captions) if captions is not None else []
-        rows = triplets.read(data) if data is not None else composer_gather.triplets_from_captions(captioned, seed=config.seed)
-        if written is not None:
-            rows = composer_writer.read(written) + [row for row in rows if row.split == "val"]
+        packs.check_pack_name(self.name, "my-composer")
+        rows, captioned = read_files(data, captions, written, config.seed)
         source = data or captions
         assert source is not None, "the command asks for one of them"
         found = gathered(rows, captioned, self.images or source.parent)

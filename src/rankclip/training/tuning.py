@@ -41,8 +41,8 @@ class AdapterJob:
         self.config = runs.configured(Config(), changes, "--set")
         if self.config.size not in ("full", "lite"):
             raise InputError(f"unknown size {self.config.size!r}", hint="valid: full, lite")
-        if name and not packs.NAME.fullmatch(name):
-            raise InputError(f"{name!r} cannot name a head", hint="use lower-case letters, digits, dots, dashes: portrait-age")
+        if name:
+            packs.check_pack_name(name)
 
     def train(self, source: Path, *, instruction: str, unit: str, baseline: bool = False, dry_run: bool = False) -> Done:
         """Train on a label file and install the head; under torchrun the leading process speaks and writes, the others give no lines."""
