@@ -17,7 +17,7 @@ COUNTED = ("people cars dogs cats apples oranges bananas chairs birds boats hors
 PHOTOS = ("photos", "pictures", "images", "shots", "ones", "")
 # task -> words for more of it, words for less of it, names of the attribute
 WORDS = {
-    "age": ("old elderly aged senior grey-haired ancient-looking", "young youthful juvenile childlike boyish", ("age", "how old they are", "apparent age", "years of age")),
+    "age": ("old elderly aged senior grey-haired", "young youthful juvenile childlike boyish", ("age", "how old they are", "apparent age", "years of age")),
     "quality": ("sharp crisp clear in-focus high-quality well-exposed clean", "blurry unsharp noisy grainy out-of-focus low-quality badly-exposed pixelated",
                 ("sharpness", "technical quality", "image quality", "how sharp they are", "quality", "how good the picture quality is")),
     "memorability": ("memorable unforgettable striking", "forgettable unremarkable unmemorable", ("memorability", "how memorable they are", "how well one remembers them")),

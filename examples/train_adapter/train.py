@@ -19,6 +19,7 @@ import numpy as np
 import paraphrases
 import photos
 import torch
+from wordings import WORDINGS
 
 from rankclip.collection import Collection, features
 from rankclip.evaluation import labels
@@ -115,10 +116,10 @@ class Run:
         known = {one.text for one in by_hand}
         made = [answerable(one, counting) for one in paraphrases.examples(captions, names) if one.text not in known]
         by_hand = [answerable(one, counting) for one in by_hand]
-        tasks = [Task(name, instruction) for instruction, name in NAMES.items()]
+        tasks = [Task(name, instruction, wording=WORDINGS[name]) for instruction, name in NAMES.items()]
         halves = [[one for number, one in enumerate(by_hand) if number % 2 == half] for half in range(2)]
         judge = matcher.Judge(matcher.train(made, embed, matcher.Config()), tasks, embed)
-        found = [judge.asked(half) for half in halves]
+        found = [judge.answers(half) for half in halves]
         threshold = matcher.best_threshold(found[0])
         wrong = [matcher.errors(half, threshold) for half in found]
         figures = {"examples": len(made), "threshold": threshold, **{f"wrong, half {i + 1}": round(len(wrong[i]) / len(found[i]), 4) for i in range(2)}}
@@ -133,7 +134,11 @@ class Run:
         data = self.data()
         tasks = [named(Task.read(record)) for record in self.trained()]
         tasks = [task if task.log2 else self.stacked(data, task) for task in tasks]
-        shipped = [dataclasses.replace(task, subject=self.subject(task.name), figures={}) for task in tasks if not task.name.startswith("number-of")]
+        shipped = [
+            dataclasses.replace(task, subject=self.subject(task.name), wording=WORDINGS[task.name], figures={})
+            for task in tasks
+            if not task.name.startswith("number-of")
+        ]
         figures = {task.name: task.figures for task in tasks if not task.log2 or self.counts_well()} | {
             "matcher": json.loads((self.out / "matcher.json").read_text())
         }

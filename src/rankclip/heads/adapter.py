@@ -21,6 +21,7 @@ import numpy as np
 
 from rankclip.errors import ModelError
 from rankclip.heads.packs import Pack
+from rankclip.heads.wording import Wording, order
 from rankclip.instructions import Instruction, parse
 
 GRAPH, MATCHER = "head.onnx", "matcher.npz"
@@ -52,12 +53,14 @@ class Task:
     share: float = 1.0  # of the network's score in that sum
     subject: tuple[float, ...] = ()  # linear probe "the photo holds it" on the pooled embedding: D weights, bias
     subject_z: float | None = None  # or, for an open task, the least z-score of the photo's cosine with the subject's name
+    wording: Wording = Wording()  # the words by which it is asked for
     figures: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def read(cls, record: Mapping[str, Any]) -> Task:
         """Make a task of its record in a card. Raises TypeError for unknown or missing keys."""
-        return cls(**{**record, **{name: tuple(record.get(name, ())) for name in ("knots", "widths", "linear", "subject")}})
+        lists = {name: tuple(record.get(name, ())) for name in ("knots", "widths", "linear", "subject")}
+        return cls(**{**record, **lists, "wording": Wording.read(record.get("wording", {}))})
 
     @property
     def open(self) -> bool:
@@ -121,14 +124,15 @@ class Adapter:
     def match(self, instruction: Instruction, embed: Embed) -> Match | None:
         """Return the task that an instruction means, or None.
 
-        First by the grammar (the same attribute of the same subject as the task's own instruction), then by the matcher that was trained
-        on paraphrases and near misses; without a matcher only the grammar decides.
+        First by the tasks' own words and the grammar (the same attribute of the same subject as the task's own instruction). Only a text that
+        holds none of the words is read by the matcher, which was trained on paraphrases and near misses.
         """
-        named = by_grammar(self.tasks, instruction)
+        named = asked(self.tasks, instruction)
         if named is None:
             return self._matched(instruction, embed)
-        task, same = named
-        return Match(task, not same, task.instruction, f"head {self.pack.name} was trained on {task.instruction!r}")
+        if named.task is None:
+            return None
+        return Match(named.task, not named.up, named.task.instruction, f"head {self.pack.name} was trained on {named.task.instruction!r}")
 
     def _matched(self, instruction: Instruction, embed: Embed) -> Match | None:
         if self._matcher is None:
@@ -200,13 +204,28 @@ class Adapter:
         return self.pack.session(GRAPH)
 
 
-def by_grammar(tasks: Iterable[Task], instruction: Instruction) -> tuple[Task, bool] | None:
-    """The first task whose own instruction asks for the same order as the given one (True) or for the reverse (False); None without such a task."""
-    for task in tasks:
-        same = None if task.open else same_order(parse(task.instruction), instruction)
-        if same is not None:
-            return task, same
-    return None
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What the words of an instruction ask for: a task and whether its own order (else the reverse), or, with a task's words about something else, nothing."""
+
+    task: Task | None
+    up: bool = True
+
+
+def asked(tasks: Iterable[Task], instruction: Instruction) -> Named | None:
+    """Read an instruction by words and grammar; None where neither has anything to say.
+
+    The grammar only answers for tasks whose words do not speak against it. An instruction that two tasks claim asks for neither.
+    """
+    closed = [task for task in tasks if not task.open]
+    signs = {task.name: order(task.wording, instruction.text) for task in closed}
+    found = [Named(task, signs[task.name] == 1) for task in closed if signs[task.name]]
+    if not found:
+        silent = [task for task in closed if signs[task.name] is None]
+        found = [Named(task, same) for task in silent if (same := same_order(parse(task.instruction), instruction)) is not None][:1]
+    if len(found) == 1:
+        return found[0]
+    return Named(None) if any(sign is not None for sign in signs.values()) else None
 
 
 def same_order(own: Instruction, asked: Instruction) -> bool | None:

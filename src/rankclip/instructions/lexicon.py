@@ -101,7 +101,7 @@ def _graded(adjective: str, ending: str, word: str) -> str:
         return adjective + adjective[-1] + ending
     if adjective.endswith("e"):
         return adjective + ending[1:]
-    return adjective[:-1] + "i" + ending if adjective.endswith("y") and len(adjective) > 3 else adjective + ending
+    return adjective[:-1] + "i" + ending if re.search(r"[aeiou].*[^aeiou]y$", adjective) else adjective + ending
 
 
 def _takes_ending(adjective: str) -> bool:

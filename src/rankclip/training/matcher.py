@@ -2,8 +2,8 @@
 
 Data: instructions with the task and end they ask for ("age+", "age-", ..., "" for none), as many near misses as right ones. A two-layer
 perceptron reads three embeddings (the text, what comes first, what comes last) and the text's words; in some rows of a batch the words are blank,
-so that words no template holds are read by their meaning. Time: half a minute. Metric: errors on instructions written by hand, grammar
-and matcher together as `Adapter.match` has them, on the half that did not set the threshold.
+so that words no template holds are read by their meaning. Time: half a minute. Metric: errors on instructions written by hand, words,
+grammar and matcher together as `Adapter.match` has them, on the half that did not set the threshold.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from rankclip import scoring
-from rankclip.heads.adapter import GRAMS, NONE, Matcher, Task, by_grammar, matcher_input
+from rankclip.heads.adapter import GRAMS, NONE, Matcher, Task, asked, matcher_input
 from rankclip.instructions import parse
 from rankclip.training import runs
 
@@ -71,21 +71,21 @@ def train(examples: Sequence[Example], embed: scoring.Embed, config: Config) -> 
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """Grammar and matcher together, as `Adapter.match` asks them. tasks: those that the grammar may name."""
+    """Words, grammar and matcher together, as `Adapter.match` asks them. tasks: those that words and grammar may name."""
 
     matcher: Matcher
     tasks: Sequence[Task]
     embed: scoring.Embed
 
     def answer(self, text: str) -> tuple[str, float]:
-        """The answer ("age+", "" for none) and how sure it is of the best class, whatever the threshold; the grammar is sure."""
+        """The answer ("age+", "" for none) and how sure it is of the best class, whatever the threshold; words and grammar are sure."""
         instruction = parse(text)
-        if (named := by_grammar(self.tasks, instruction)) is not None:
-            return f"{named[0].name}{'+' if named[1] else '-'}", 1.0
+        if (named := asked(self.tasks, instruction)) is not None:
+            return (f"{named.task.name}{'+' if named.up else '-'}" if named.task else NONE), 1.0
         name, sign, sure = replace(self.matcher, threshold=0.0).read(instruction, self.embed)
         return f"{name}{'+' if sign > 0 else '-'}" if name else NONE, sure
 
-    def asked(self, examples: Sequence[Example]) -> list[tuple[Example, str, float]]:
+    def answers(self, examples: Sequence[Example]) -> list[tuple[Example, str, float]]:
         return [(one, *self.answer(one.text)) for one in examples]
 
 
