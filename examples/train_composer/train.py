@@ -29,7 +29,8 @@ from rankclip.training.composer_data import Data, baselines, measured
 from rankclip.types import Features
 
 NAME, LICENCE = "composer-mini", "CC BY-NC 4.0"
-PARTS = ("fashion", "edits")
+PARTS = ("fashion", "edits", "swaps")
+SHOP = "fashion/"
 LIMITS = (
     "Trained on shop photos with attribute changes and on photos with instructions that rules made from captions; changes of style, camera or counts above "
     "five were rare. Text in other languages than English means nothing to it."
@@ -48,14 +49,13 @@ class Talk:
         print(message, flush=True)
 
 
-def part_of(data: Data, prefix: tuple[str, ...], names: list[str]) -> Data:
-    """The same data, validated on one part alone: its own triplets over its own photos."""
-    mine = np.array([names[row].startswith(prefix) for row in data.val.reference.tolist()], bool)
-    val = data.val.some(np.flatnonzero(mine))
-    gallery = np.array([row for row in data.gallery.tolist() if names[row].startswith(prefix)], np.int64)
-    train = data.train.some(np.flatnonzero([names[row].startswith(prefix) for row in data.train.reference.tolist()]))
+def part_of(data: Data, part: str, parts_of: dict[str, list[str]], names: list[str]) -> Data:
+    """The same data, validated on one part alone: its own triplets over all photos of its kind, shop photos or others."""
+    train, val = (np.flatnonzero(np.array(parts_of[split]) == part) for split in ("train", "val"))
+    gallery = np.array([row for row in data.gallery.tolist() if names[row].startswith(SHOP) == (part == making.FASHION)], np.int64)
+    some = data.train.some(train)
     return dataclasses.replace(
-        data, val=val, gallery=gallery, train=train, train_gallery=np.unique(np.concatenate([train.reference, train.target[train.target >= 0]]))
+        data, val=data.val.some(val), gallery=gallery, train=some, train_gallery=np.unique(np.concatenate([some.reference, some.target[some.target >= 0]]))
     )
 
 
@@ -92,7 +92,7 @@ def report(head: ComposerHead, data: Data) -> dict[str, object]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="what triplets.py wrote")
-    parser.add_argument("--parts", default=",".join(PARTS), help="fashion, edits or both")
+    parser.add_argument("--parts", default=",".join(PARTS), help="which triplets to learn from and to be measured on")
     parser.add_argument("--kind", default="transformer")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--store", default="", help="store with the photos (default: in the folder)")
@@ -107,12 +107,15 @@ def main() -> None:
 
     # ------------------------------------------------------------ data
     root = given.folder / "photos"
-    rows = [one for part in parts for one in triplets.read(given.folder / f"{part}.jsonl")]
+    read = {part: triplets.read(given.folder / f"{part}.jsonl") for part in parts}
+    rows = [one for some in read.values() for one in some]
+    parts_of = {split: [part for part, some in read.items() for one in some if one.split == split] for split in ("train", "val")}
     paths = composer_job.paths_of(rows, [], root)
     collection = Collection(*paths, store=given.store or str(given.folder / "store"), threads=given.threads, workers=1, progress=Talk())
     data, left = composer_gather.gather(rows, [], collection, root)
     names = list(dict.fromkeys(name for one in rows for name in (one.reference, *one.targets)))
     print(*composer_job.described(data, config), *left, sep="\n", flush=True)
+    assert not left, "rows and parts must stay in step"
 
     # ------------------------------------------------------------ training, pack
     outcome = composer.train(data, given.folder / f"run-{given.kind}-{'-'.join(parts)}", config, progress=Talk())
@@ -125,8 +128,7 @@ def main() -> None:
     pack = packs.write(folder, card, {GRAPH: outcome.graph})
 
     # ------------------------------------------------------------ figures of the written pack, each part over its own photos
-    prefixes = {"fashion": ("fashion/",), "edits": ("flickr8k/", "coco", "pascal", "food")}
-    figures = {part: report(ComposerHead(pack), part_of(data, prefixes[part], names)) for part in parts}
+    figures = {part: report(ComposerHead(pack), part_of(data, part, parts_of, names)) for part in parts}
     packs.write(folder, dataclasses.replace(card, figures=figures), {GRAPH: outcome.graph})
     print(json.dumps(figures, indent=1))
     print(f"{folder}: {len(outcome.graph) / 1e6:.1f} MB, {outcome.parameters:,} parameters")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+import random
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,10 +18,10 @@ from rankclip.errors import InputError
 from rankclip.evaluation.triplets import Triplet
 from rankclip.training.composer import DESCRIBE, NEUTRAL
 from rankclip.training.composer_data import Data, Photos, Texts, Triplets
-from rankclip.training.generator import PairOptions, describe, generate
+from rankclip.training.generator import Described, Edit, EditOptions, describe, edits, swaps
 
 VALIDATION = 0.15  # of the photos
-PAIRS = 8  # pairs looked at a photo, when instructions are made from captions
+MOST = {"train": 100_000, "val": 5_000}  # triplets that are made from captions
 TEXTS_AT_ONCE = 256
 
 
@@ -51,20 +52,46 @@ def read_captions(path: Path) -> list[Captioned]:
 
 
 def triplets_from_captions(photos: Sequence[Captioned], *, seed: int = 0) -> list[Triplet]:
-    """Write instructions by rule from what the captions of two photos say; each part of the split on its own.
+    """Write triplets by rule from the captions; each part of the split on its own, at most MOST of each.
 
-    The instruction says what the target has and the reference has not ("a photo with more dogs and no car").
+    A third of the training triplets has a whole caption as its instruction, so that a head does not unlearn to follow a text.
     """
+    rng = random.Random(seed)
     found = []
-    for split in ("train", "val"):
+    for split, most in MOST.items():
         some = [photo for photo in photos if split_of(photo.path, photo.split) == split]
-        described = [describe(photo.path, photo.captions) for photo in some]
-        options = PairOptions(count=PAIRS * len(some), each=1, seed=seed, families=("instruction",), verified=False)
-        for told in generate(described, options):
-            target, reference = some[told.a], some[told.b]
-            if told.sentence.facts:
-                found.append(Triplet(reference.path, told.sentence.text, (target.path,), target.captions[0], reference.captions[0], split))
+        made = edit_triplets(some, split, rng, edits) + edit_triplets(some, split, rng, swaps)
+        found += rng.sample(made, min(most, len(made)))
+        if split == "train":
+            found += told_triplets(some, split, rng)[: len(found) // 2]
     return found
+
+
+Changes = Callable[[Sequence[Described], random.Random, EditOptions], Iterable[Edit]]
+
+
+def edit_triplets(photos: Sequence[Captioned], split: str, rng: random.Random, make: Changes, options: EditOptions = EditOptions()) -> list[Triplet]:
+    """All changes that a generator (`edits` or `swaps`) asks of some photos of one part.
+
+    >>> photos = [Captioned("a.jpg", ("a dog on a beach",)), Captioned("b.jpg", ("a dog in the snow",))]
+    >>> edit_triplets(photos, "train", random.Random(0), edits)[0].targets
+    ('b.jpg',)
+    """
+    made = make([describe(photo.path, photo.captions) for photo in photos], rng, options)
+    return [Triplet(photos[edit.reference].path, edit.text, tuple(photos[place].path for place in edit.right), photos[edit.right[0]].captions[0],
+                    photos[edit.reference].captions[0], split) for edit in made]  # fmt: skip
+
+
+def told_triplets(photos: Sequence[Captioned], split: str, rng: random.Random) -> list[Triplet]:
+    """Each photo's last caption as what is asked of another photo, in an order by lot: whatever the reference shows, the text says everything.
+
+    >>> photos = [Captioned("a.jpg", ("a dog", "a brown dog")), Captioned("b.jpg", ("a cat",))]
+    >>> [(one.reference, one.instruction) for one in sorted(told_triplets(photos, "train", random.Random(0)), key=str)]
+    [('a.jpg', 'a cat'), ('b.jpg', 'a brown dog')]
+    """
+    order = rng.sample(photos, len(photos))
+    pairs = zip(order, [*order[1:], *order[:1]], strict=True)
+    return [Triplet(one.path, other.captions[-1], (other.path,), other.captions[0], one.captions[0], split) for one, other in pairs if one is not other]
 
 
 def split_of(path: str, given: str) -> str:

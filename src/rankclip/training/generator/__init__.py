@@ -5,16 +5,17 @@
         print(photos[told.a].key, photos[told.b].key, told.sentence.text)
 
 frames: captions -> what is in the photo. facts: two frames -> what differs. sentences: facts -> text, in three families; the third
-("a photo with more dogs and no car") is an instruction as people give it for composed search, alone with `families=("instruction",)`.
-pairs: which photos, which facts, filters and balance. Source: difference specification 2.3, ours.
+("a photo with more dogs and no car") names the wanted photo instead of the difference. pairs: which photos, which facts, filters and balance.
+edits: one change asked of one photo ("the same but in snow", "a cat instead of a dog"), for composed search. Source: difference specification 2.3, ours.
 """
 
+from rankclip.training.generator.edits import Edit, EditOptions, edits, swaps
 from rankclip.training.generator.facts import MEASURED, Fact, compare, measured
 from rankclip.training.generator.frames import Frame, read_captions
 from rankclip.training.generator.pairs import Described, PairOptions, Told, describe, facts_between, generate, tell
 from rankclip.training.generator.sentences import FAMILIES, Sentence, render
 
 __all__ = [
-    "FAMILIES", "MEASURED", "Described", "Fact", "Frame", "PairOptions", "Sentence", "Told",
-    "compare", "describe", "facts_between", "generate", "measured", "read_captions", "render", "tell",
+    "FAMILIES", "MEASURED", "Described", "Edit", "EditOptions", "Fact", "Frame", "PairOptions", "Sentence", "Told",
+    "compare", "describe", "edits", "facts_between", "generate", "measured", "read_captions", "render", "swaps", "tell",
 ]  # fmt: skip
