@@ -17,6 +17,7 @@ from rankclip.heads.packs import HeadCard
 from rankclip.training import composer as recipe
 from rankclip.training.composer import Config
 from rankclip.training.composer_data import Data, Photos, Texts, Triplets, baselines, measured
+from rankclip.training.composer_gather import Captioned, split_of, triplets_from_captions
 from rankclip.training.models.composer import KINDS, ComposerLoss, LossConfig, Shapes, SmallCombiner, build
 from rankclip.training.models.composer import Config as ModelConfig
 from rankclip.types import Features
@@ -227,6 +228,35 @@ def test_what_cannot_be_learnt_is_refused(data: Data, tmp_path: Path) -> None:
     few = Data(**{name: getattr(data, name) for name in Data.__slots__} | {"train": data.train.some(np.arange(1))})
     with pytest.raises(InputError, match="nothing can be learnt from so few"):
         recipe.train(few, tmp_path, SETTINGS)
+
+
+def test_every_right_photo_is_a_target_some_time(data: Data) -> None:
+    some, rng = data.train.some(np.arange(20)), np.random.default_rng(0)
+    draws = np.stack([recipe.drawn(some, rng) for _ in range(100)], axis=1)
+    assert [set(row.tolist()) for row in draws] == [set(right) for right in some.right] and min(map(len, some.right)) > 1
+
+
+def test_what_is_right_for_a_row_is_no_negative_of_it() -> None:
+    found = recipe.also_right([[1, 2], [3], []], np.array([2, 3, -1]), 4)
+    assert found.tolist() == [[True, False, False], [False, True, False], [False, False, False]]
+
+
+def test_a_composer_of_embeddings_is_given_no_tokens(data: Data) -> None:
+    batch = recipe.change_batch(recipe.without_tokens(data), np.arange(8), recipe.near_misses(data), SETTINGS, torch.device("cpu"), np.random.default_rng(0))
+    assert batch.given[0].shape == (8, 1, 1) and batch.given[2].shape[:2] == (8, 1)
+
+
+def test_captions_alone_give_triplets_of_each_split() -> None:
+    colours, things = ("red", "blue", "green", "black"), ("dog", "car", "boat")
+    photos = [Captioned(f"{i:03}.jpg", (f"a {colours[i % 4]} {things[i % 3]} in a park", f"{colours[i % 4]} {things[i % 3]} {i}")) for i in range(120)]
+    rows, part = triplets_from_captions(photos, seed=1), {photo.path: split_of(photo.path, "") for photo in photos}
+    assert {part[name] for row in rows for name in (row.reference, *row.targets) if row.split == "val"} == {"val"}
+    assert {part[name] for row in rows for name in (row.reference, *row.targets) if row.split == "train"} == {"train"}
+    told = [row for row in rows if row.instruction.split()[-1].isdigit()]
+    assert {row.split for row in told} == {"train"} and len(told) == sum(split == "train" for split in part.values()), "each photo is asked for once"
+    assert all(row.targets == (f"{int(row.instruction.split()[-1]):03}.jpg",) and row.reference not in row.targets for row in told)
+    assert any("make it" in row.instruction for row in rows) and any("in place of" in row.instruction for row in rows)
+    assert triplets_from_captions(photos, seed=1) == rows
 
 
 def test_near_misses_are_never_right(data: Data) -> None:

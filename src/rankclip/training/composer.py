@@ -13,7 +13,8 @@ from __future__ import annotations
 import copy
 import tempfile
 import warnings
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from rankclip.evaluation import composition as metrics
 from rankclip.evaluation.composition import Values
 from rankclip.evaluation.figure import Figure
 from rankclip.training import runs
-from rankclip.training.composer_data import BLOCK, HEADLINE, Data, Triplets, baselines, measured
+from rankclip.training.composer_data import BLOCK, HEADLINE, Data, Photos, Triplets, baselines, measured
 from rankclip.training.models import composer as models
 from rankclip.training.models.composer import ComposerLoss, LossConfig
 from rankclip.types import Progress, Silent
@@ -139,6 +140,12 @@ class Batch:
     hard_real: Tensor
 
 
+def without_tokens(data: Data) -> Data:
+    """The same tables for a composer that reads embeddings alone: copying tokens would take most of a step's time."""
+    texts = data.instructions
+    return replace(data, photos=Photos(data.photos.pooled, None), instructions=replace(texts, states=texts.states[:, :1], real=texts.real[:, :1]))
+
+
 def inputs(data: Data, photos: np.ndarray, texts: np.ndarray, device: torch.device) -> Given:
     """What the module reads, without augmentation.    photos, texts: rows, int64 [B]."""
     tokens = np.zeros((len(photos), 1, 1), np.float32) if data.photos.tokens is None else data.photos.tokens[photos].astype(np.float32)
@@ -175,7 +182,7 @@ def align_batch(data: Data, rows: np.ndarray, config: Config, device: torch.devi
 def change_batch(data: Data, rows: np.ndarray, misses: np.ndarray, config: Config, device: torch.device, rng: np.random.Generator) -> Batch:
     """Stage 2: rows of `train`; some are turned into "the same" -> the reference itself."""
     some = data.train.some(rows)
-    target, instruction, label = some.target.copy(), some.instruction.copy(), some.label.copy()
+    target, instruction, label = drawn(some, rng), some.instruction.copy(), some.label.copy()
     still = rng.random(len(rows)) < config.neutral
     target[still], label[still] = some.reference[still], -1
     instruction[still] = [data.wordings[text] for text in rng.choice(NEUTRAL, int(still.sum())).tolist()]
@@ -190,9 +197,24 @@ def change_batch(data: Data, rows: np.ndarray, misses: np.ndarray, config: Confi
 
     has = torch.from_numpy(np.stack([target >= 0, caption >= 0], axis=1).astype(np.float32)).to(device)
     same = ((label[:, None] == label[None]) & (label[:, None] >= 0)) | ((target[:, None] == target[None]) & (target[:, None] >= 0))
+    same |= also_right(some.right, target, len(data.photos.pooled)) & ~still[:, None]
     hard, hard_real = hard_negatives(data, some, misses[rows], still, config, rng)
     return Batch(given, rows_of(data.photos.pooled, target), rows_of(data.captions, caption), has, torch.from_numpy(same.astype(np.float32)).to(device),
                  torch.from_numpy(hard).to(device), torch.from_numpy(hard_real).to(device))  # fmt: skip
+
+
+def drawn(some: Triplets, rng: np.random.Generator) -> np.ndarray:
+    """One of each row's right photos, another one each time: int64 [B], -1 where there is none."""
+    shares = rng.random(len(some)).tolist()
+    return np.array([right[int(share * len(right))] if right else -1 for right, share in zip(some.right, shares, strict=True)], np.int64)
+
+
+def also_right(right: Sequence[Sequence[int]], target: np.ndarray, photos: int) -> np.ndarray:
+    """Tell whose targets are right for a row, too: bool [B, B].    target: int64 [B], -1 for none."""
+    table = np.zeros((len(right), photos + 1), bool)  # the last column stands for no photo
+    for row, some in enumerate(right):
+        table[row, list(some)] = True
+    return table[:, target]
 
 
 def hard_negatives(
@@ -243,6 +265,7 @@ def train(  # noqa: PLR0915, a recipe is read in the order in which it runs
     Raises InputError when nothing can be learnt or measured.
     """
     check(data, config)
+    data = data if config.kind in models.TOKEN_READERS else without_tokens(data)
     folder.mkdir(parents=True, exist_ok=True)
     team, progress = team or runs.join_team("cpu"), progress or Silent()
     if len(data.train) < team.size:

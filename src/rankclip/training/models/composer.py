@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 KINDS = ("transformer", "combiner", "flow")
+TOKEN_READERS = frozenset({"transformer"})  # the others read the two embeddings alone
 
 
 @dataclass(frozen=True, slots=True)
