@@ -67,6 +67,21 @@ def test_older_faces_come_first_and_what_shows_no_face_last(run: Run, pictures: 
     assert [Path(hit["path"]).stem for hit in hits][: len(shown)] == shown and hits[0]["unit"] == "years"
 
 
+def test_what_is_not_asked_about_comes_last(run: Run, pictures: Path) -> None:
+    hits = [json.loads(line) for line in run("rank", "photos", "sharpest photos of the cat first", "--json").lines]
+    shown = [Path(hit["path"]).stem for hit in hits if hit["applies"]]
+    assert {name for name in shown if name.startswith("cat")} == {"cat", "cat_blurred", "cat_cropped", "cat_darker", "cat_noisy"}
+    assert len(shown) <= 8 < len(hits) and [Path(hit["path"]).stem for hit in hits][: len(shown)] == shown
+    assert shown.index("cat") < shown.index("cat_blurred")
+    assert all(abs(hit["score"]) < 2 for hit in hits), "the score itself is not touched"
+    last = [json.loads(line) for line in run("rank", "photos", "sharpest photos of the cat first", "--json", "--bottom", "3").lines]
+    assert [hit["path"] for hit in last] == [hit["path"] for hit in hits[-3:]] and not any(hit["applies"] for hit in last)
+    people = run("rank", "photos", "sharpest photos of people first", "--json")
+    assert all(json.loads(line).get("applies") is not False for line in people.lines), "people are not told apart"
+    told = run("rank", "photos", "sharpest photos of the cat first", "--explain").err
+    assert "photos do not show its subject and come last" in told
+
+
 def test_from_dark_to_bright(run: Run, pictures: Path) -> None:
     names = [Path(line).stem for line in run("rank", "photos", "from dark to bright").lines]
     for photo in ("astronaut", "cat", "palace", "flower"):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rankclip import scoring
-from rankclip.collection import features
+from rankclip.collection import features, subjects
 from rankclip.collection.galleries import Embedded
 from rankclip.collection.ranking import RankOptions, cut_short, wanted
 from rankclip.engines.base import Engine, text_states
@@ -73,7 +73,7 @@ def rank(adapter: Adapter, match: Match, instruction: Instruction, parts: Parts,
     """Order the photos by the head's value; those without its subject come last, marked."""
     view, photos, rows = parts.view, parts.photos, parts.photos.rows  # int64 [G]
     scores = cached_scores(adapter, match, parts, rows)  # float32 [G], NaN without patch tokens
-    applies = subject_mask(adapter, match, parts, rows)  # bool [G] or None
+    applies = subject_mask(adapter, match, instruction, parts, rows)  # bool [G] or None
     sign = -1.0 if match.ascending else 1.0
     plain = np.where(np.isfinite(scores), sign * scores.astype(np.float64), -2 * BEHIND)
     keys = np.round(plain if applies is None else np.where(applies, plain, plain - BEHIND), scoring.DIGITS)
@@ -96,10 +96,8 @@ def rank(adapter: Adapter, match: Match, instruction: Instruction, parts: Parts,
 
 def explain(adapter: Adapter, match: Match, instruction: Instruction, applies: np.ndarray | None) -> Explanation:
     """Say which head answers and why, and how many photos it does not apply to. applies: bool [G] or None."""
-    rule = match.why
-    if applies is not None and not applies.all():
-        rule += f"; {int((~applies).sum()):,} of {len(applies):,} photos do not show its subject and come last"
-    return Explanation(METHOD, rule, instruction.describe(), (match.text,), f"{adapter.pack.name} {adapter.pack.card.version}, {adapter.pack.folder}")
+    head = f"{adapter.pack.name} {adapter.pack.card.version}, {adapter.pack.folder}"
+    return Explanation(METHOD, subjects.told(match.why, applies), instruction.describe(), (match.text,), head)
 
 
 def cut(ordered: np.ndarray, options: RankOptions) -> np.ndarray:
@@ -131,8 +129,8 @@ def cached_scores(adapter: Adapter, match: Match, parts: Parts, rows: np.ndarray
     return known[rows]
 
 
-def subject_mask(adapter: Adapter, match: Match, parts: Parts, rows: np.ndarray) -> np.ndarray | None:
-    """Which photos hold what the head is about, bool [G]; None where the head does not know."""
+def subject_mask(adapter: Adapter, match: Match, instruction: Instruction, parts: Parts, rows: np.ndarray) -> np.ndarray | None:
+    """Which photos hold what the head is about, or what the instruction names where the head takes any photo: bool [G]; None where neither is known."""
     if not match.task.subject and match.task.subject_z is None:
-        return None
+        return subjects.showing(instruction, parts.store, parts.view, rows, parts.embed, parts.null)
     return adapter.applies(match.task, parts.view.read_embeddings(rows), parts.embed, match.text, parts.null)

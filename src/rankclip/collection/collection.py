@@ -13,6 +13,7 @@ import threading
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ import numpy as np
 
 from rankclip import scoring
 from rankclip.backbones.specs import Backbone, find
-from rankclip.collection import adapting, classifying, composition, differences, ranking
+from rankclip.collection import adapting, classifying, composition, differences, ranking, subjects
 from rankclip.collection.classifying import Classification
 from rankclip.collection.differences import Difference, FolderDifference, Pair
 from rankclip.collection.galleries import Embedded, Photos, Remembered, Seen, without_copies
@@ -160,7 +161,9 @@ class Collection:
                     continue
                 choice = ranking.choose(instruction, chosen.method, head)
                 query = ranking.make_query(choice, instruction, embed, terms, head)
-                ranked = ranking.rank_gallery(store, view, photos, query, chosen, self.not_yet)
+                shown = subjects.showing(instruction, store, view, photos.rows, embed, self.backbone.null)
+                choice = replace(choice, rule=subjects.told(choice.rule, shown))
+                ranked = ranking.rank_gallery(store, view, photos, query, chosen, self.not_yet, shown)
                 results.append(ranking.build(instruction, choice, query, view, gallery, ranked, details=chosen.details))
         return results
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +24,8 @@ from rankclip.types import Explanation, Ranking
 
 if TYPE_CHECKING:
     from rankclip.heads.difference import DifferenceHead
+
+BEHIND = 8.0  # taken from the scores of photos that do not show what is asked about: more than any two differ by
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,18 +97,23 @@ def make_query(
     return scoring.shifted(query, terms)
 
 
-def rank_gallery(store: Store, view: View, photos: Embedded, query: Query, options: RankOptions, not_yet: int = 0) -> Ranked:
-    """Score and sort. not_yet: photos that were found but could not be embedded now."""
+def rank_gallery(
+    store: Store, view: View, photos: Embedded, query: Query, options: RankOptions, not_yet: int = 0, shown: np.ndarray | None = None
+) -> Ranked:  # fmt: skip
+    """Score and sort. not_yet: photos that were found but could not be embedded now. shown: bool [G], the others come last."""
     rows = photos.rows  # int64 [G]
     approximate, error = approximate_scores(store, view, rows, query)
+    behind = np.zeros(len(rows)) if shown is None else np.where(shown, 0.0, BEHIND)  # float64 [G]
 
     def exactly(some: np.ndarray) -> np.ndarray:
-        return scoring.exact(view.master, rows[some], query.vector)
+        return scoring.exact(view.master, rows[some], query.vector) - behind[some]
 
-    order = scoring.order(approximate, error, exactly, photos.paths, top=wanted(len(rows), options), bottom=options.bottom, all_exact=options.exact)
+    top = wanted(len(rows), options)
+    order = scoring.order(approximate - behind, error, exactly, photos.paths, top=top, bottom=options.bottom, all_exact=options.exact)
     if options.min_score is not None:
         order = order.first(int(np.searchsorted(-order.scores, -options.min_score, side="right")))
-    return Ranked(order, photos.places, not_yet + photos.missing)
+    order = replace(order, scores=np.round(order.scores + behind[order.index], scoring.DIGITS))
+    return Ranked(order, photos.places, not_yet + photos.missing, None if shown is None else shown[order.index])
 
 
 def wanted(size: int, options: RankOptions) -> int | None:
@@ -137,6 +144,7 @@ class Ranked:
     order: Order
     places: np.ndarray
     pending: int
+    applies: np.ndarray | None = None  # bool [K]
 
 
 def build(instruction: Instruction, choice: Choice, query: Query, view: View, gallery: Photos, ranked: Ranked, *, details: bool = True) -> Ranking:
@@ -149,7 +157,8 @@ def build(instruction: Instruction, choice: Choice, query: Query, view: View, ga
     return Ranking(
         instruction.text, choice.method, view.space.fingerprint, size, ranked.pending, gallery.paths(positions), order.scores,
         cosines=cosines, percentiles=scoring.percentiles(order.ranks, size), ranks=order.ranks,
-        truncated=truncated, meaning=query.meaning, explanation=Explanation(choice.method, choice.rule, instruction.describe(), query.texts),
+        applies=ranked.applies, truncated=truncated, meaning=query.meaning,
+        explanation=Explanation(choice.method, choice.rule, instruction.describe(), query.texts),
     )  # fmt: skip
 
 

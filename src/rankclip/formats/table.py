@@ -49,10 +49,10 @@ def table(ranking: Ranking, *, links: bool) -> Table:
 
 
 def score_text(hit: Hit, *, with_values: bool) -> str:
-    if not with_values:
-        return f"{hit.score:+.3f}"
     if hit.applies is False:
         return "does not apply"
+    if not with_values:
+        return f"{hit.score:+.3f}"
     if hit.value is None:
         return "unknown"
     spread = f" ± {(hit.interval[1] - hit.interval[0]) / 2:.2g}" if hit.interval is not None else ""

@@ -19,12 +19,13 @@ PLAIN = "plain sentence"
 
 _COMPOUNDS = {"high quality": "high-quality", "low quality": "low-quality", "high resolution": "high-resolution", "low resolution": "low-resolution",
               "out of focus": "out-of-focus", "in focus": "focused"}  # fmt: skip
-_LIVING = frozenset(
+PEOPLE = frozenset(
     (
-        "people person faces face men man women woman children child kids boys girls boy girl adults ladies guys portraits persons dogs cats animals "
-        "horses dog cat animal birds babies family members friends actors players "
+        "people person persons faces face men man women woman children child kids boys girls boy girl adults ladies guys portraits babies family members "
+        "friends actors players "
     ).split()
 )  # fmt: skip
+_LIVING = PEOPLE | frozenset(("dogs cats animals horses dog cat animal birds ").split())
 _MASS = frozenset(("food hair water snow light weather furniture clothing grass sand ice rain smoke fur music art fruit traffic ").split())
 _HUES = frozenset(("red green blue yellow orange purple pink brown black white grey golden ").split())  # no opposite worth the name
 PHOTO_GROUPS = frozenset({"quality", "light", "composition"})  # these describe the photo, not the thing in it
