@@ -51,9 +51,9 @@ class Endpoint:
         """Ask for one sentence about two captions. Raises NetworkError."""
         return self.complete(ASK.format(first=first, second=second))
 
-    def complete(self, prompt: str) -> Answer:
-        """Ask anything, trying again where the endpoint is busy. Raises NetworkError."""
-        body = {"model": self.model, "temperature": 0, "max_tokens": 160, "messages": [{"role": "user", "content": prompt}]}
+    def complete(self, prompt: str, *, longest: int = 160) -> Answer:
+        """Ask anything, trying again where the endpoint is busy.    longest: tokens of the answer. Raises NetworkError."""
+        body = {"model": self.model, "temperature": 0, "max_tokens": longest, "messages": [{"role": "user", "content": prompt}]}
         reason = ""
         for attempt in range(TRIES):
             if attempt:
