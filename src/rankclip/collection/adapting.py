@@ -15,9 +15,7 @@ from rankclip.collection.ranking import RankOptions, cut_short, wanted
 from rankclip.engines.base import Engine, text_states
 from rankclip.errors import ModelError
 from rankclip.heads import packs
-from rankclip.heads.packs import Pack
 from rankclip.instructions import Instruction
-from rankclip.registry import HEADS, resolve
 from rankclip.store.store import Store, View
 from rankclip.types import Explanation, Progress, Ranking, Space
 
@@ -43,12 +41,8 @@ class Parts:
 
 def find(space: Space, head: str) -> Adapter | None:
     """Return the adapter for a space, if one is installed."""
-    return opened(packs.suited("adapter", space, head))
-
-
-def opened(pack: Pack | None) -> Adapter | None:
-    """Return the adapter of a pack."""
-    return None if pack is None else resolve(HEADS, "adapter", what="kind of head")(pack)
+    found: Adapter | None = packs.opened(packs.suited("adapter", space, head))
+    return found
 
 
 def choose(adapter: Adapter | None, instruction: Instruction, embed: scoring.Embed, options: RankOptions, space: Space) -> Match | None:

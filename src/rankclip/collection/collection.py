@@ -16,15 +16,13 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rankclip import scoring
 from rankclip.backbones.specs import Backbone, find
-from rankclip.collection import adapting, classifying, composition, differences, ranking, subjects
-from rankclip.collection.classifying import Classification
-from rankclip.collection.differences import Difference, FolderDifference, Pair
+from rankclip.collection import adapting, ranking, subjects
 from rankclip.collection.galleries import Embedded, Photos, Remembered, Seen, without_copies
 from rankclip.collection.survey import Gallery, Survey, survey
 from rankclip.engines.base import Engine
@@ -38,7 +36,12 @@ from rankclip.settings import resolve as resolve_settings
 from rankclip.store.store import Store, View
 from rankclip.types import EmbedReport, Progress, Ranking, Silent
 
+if TYPE_CHECKING:
+    from rankclip.collection.classifying import Classification
+    from rankclip.collection.differences import Difference, FolderDifference, Pair
+
 EMBEDDING = "rankclip.collection.embedding"  # with Pillow and the pool of workers: only where something is new
+COMPOSITION, DIFFERENCES, CLASSIFYING = (f"rankclip.collection.{name}" for name in ("composition", "differences", "classifying"))  # `rank` does without them
 GONE_FEW = 20  # so many known photos may be gone without a word, and as many as are there
 CATALOGUE_BYTES = 420  # a photo's rows in the catalogue, indexes included (measured over 100,000 photos)
 
@@ -137,7 +140,7 @@ class Collection:
         chosen.check()
         parsed = [parse(text) for text in instructions]
         here = packs.suited_all(("adapter", "difference"), self.backbone.space, self.settings.head)
-        adapter, head = adapting.opened(here.get("adapter")), differences.head_of(here.get("difference"))
+        adapter, head = packs.opened(here.get("adapter")), packs.opened(here.get("difference"))
         if chosen.method not in ("auto", adapting.METHOD):
             for instruction in parsed:  # what cannot be meant is refused before anything is written
                 ranking.choose(instruction, chosen.method, head)
@@ -183,7 +186,9 @@ class Collection:
     def compose_all(self, reference: str | os.PathLike[str], instructions: Sequence[str], *, scan: bool = True, unique: bool = False,
                     **options: Any) -> list[Ranking]:  # fmt: skip
         """Order the photos by one reference and several instructions in one go."""
-        return composition.search(self, os.fspath(reference), instructions, composition.options_of(options), scan=scan, unique=unique)
+        composition = load(COMPOSITION)
+        found: list[Ranking] = composition.search(self, os.fspath(reference), instructions, composition.options_of(options), scan=scan, unique=unique)
+        return found
 
     # ------------------------------------------------------------ comparing
 
@@ -195,20 +200,28 @@ class Collection:
         >>> Collection().diff("a.jpg", "b.jpg", ask="which is brighter?").answer  # doctest: +SKIP
         'A'
         """
+        differences = load(DIFFERENCES)
         with differences.opened(self, differences.DiffOptions(**options)) as comparer:
-            return comparer.difference(os.fspath(a), os.fspath(b), ask)
+            found: Difference = comparer.difference(os.fspath(a), os.fspath(b), ask)
+        return found
 
     def diff_pairs(self, pairs: Iterable[Pair], **options: Any) -> Iterator[Difference]:
         """Compare many pairs of photos, in order; one that cannot be read gives an `error` and the stream goes on."""
-        return differences.pairs(self, pairs, differences.DiffOptions(**options))
+        differences = load(DIFFERENCES)
+        found: Iterator[Difference] = differences.pairs(self, pairs, differences.DiffOptions(**options))
+        return found
 
     def diff_folders(self, a: str | os.PathLike[str], b: str | os.PathLike[str], *, scan: bool = True, **options: Any) -> FolderDifference:
         """Say what sets two folders apart, photos that are new embedded first. Options: those of `diff`, and phrases (a file of texts to test)."""
-        return differences.folders(self, os.fspath(a), os.fspath(b), differences.DiffOptions(**options), scan=scan)
+        differences = load(DIFFERENCES)
+        found: FolderDifference = differences.folders(self, os.fspath(a), os.fspath(b), differences.DiffOptions(**options), scan=scan)
+        return found
 
     def classify(self, classes: Sequence[str], *, scan: bool = True, **options: Any) -> Classification:
         """Sort the photos into named classes, without training. Options: comparative (sentences that tell classes apart), alpha, symmetric."""
-        return classifying.classify(self, classes, classifying.ClassifyOptions(**options), scan=scan)
+        classifying = load(CLASSIFYING)
+        found: Classification = classifying.classify(self, classes, classifying.ClassifyOptions(**options), scan=scan)
+        return found
 
     # ------------------------------------------------------------ the gallery
 
@@ -258,7 +271,8 @@ class Collection:
         terms = []
 
         def photo(option: str, path: str) -> np.ndarray:
-            return composition.read_reference(self, store, view, path, 1.0, option=option).embedding
+            found: np.ndarray = load(COMPOSITION).read_reference(self, store, view, path, 1.0, option=option).embedding
+            return found
 
         for option, sign, names in (("--plus", 1.0, options.plus), ("--minus", -1.0, options.minus)):
             for name in names:

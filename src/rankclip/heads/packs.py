@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from rankclip.errors import InputError, ModelError, SpaceMismatch
-from rankclip.registry import HEADS, check_name, load
+from rankclip.registry import HEADS, check_name, load, resolve
 from rankclip.settings import user_folder
 from rankclip.types import Space
 
@@ -182,6 +182,11 @@ def suited_all(kinds: Sequence[str], space: Space, wanted: str = "") -> dict[str
         if pack.card.kind in kinds and pack.card.space == space.fingerprint:
             found.setdefault(pack.card.kind, pack)
     return found
+
+
+def opened(pack: Pack | None) -> Any:
+    """Return the head of a pack, of the class that its kind names; None where there is no pack."""
+    return None if pack is None else resolve(HEADS, pack.card.kind, what="kind of head")(pack)
 
 
 def install(folder: Path) -> Pack:
