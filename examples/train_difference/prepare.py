@@ -19,9 +19,9 @@ LABELLED = ("concepts", "tinyimagenet", "fashion", "faces", "utkface", "counting
 WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 OLD, YOUNG = 50, 25  # years: the ends of the age task
 COLOURS = (("Red", "Blue"), ("Black", "White"), ("Green", "Pink"), ("Yellow", "Purple"))
-LARGE = frozenset("elephant camel bison bear rhino ox cows okapi giraffe gazelle bighorn lion tiger alligator crocodile dugong".split())
+LARGE = frozenset("elephant camel bison bear rhino ox cows okapi giraffe gazelle bighorn lion tiger alligator crocodile dugong llama panda gerenuk".split())
 SMALL = frozenset(
-    "bee ants fly cockroach dragonfly butterfly centipede scorpion tarantula tick snail slug goldfish shrimp crayfish hedgehog spider widow".split()
+    "bee ant ants fly cockroach dragonfly butterfly centipede scorpion tarantula tick snail slug goldfish shrimp crayfish hedgehog widow crab mayfly seahorse".split()
 )
 SAYS = "The first photo shows {a}, while the second shows {b}."
 
@@ -45,8 +45,9 @@ def article(noun: str) -> str:
 
 def captions_of(pack: str, row: dict) -> list[str]:
     """What a person would write about a labelled photo."""
-    if pack == "concepts":
-        return [row["label_text"], *row.get("also", ())]
+    if pack in ("concepts", "tinyimagenet"):
+        named = [row["label_text"], *row.get("also", ())] if pack == "concepts" else [article(row["label_text"])]
+        return [*named, *([f"a {size} animal"] if (size := size_of(pack, row)) else [])]
     if pack == "fashion":
         return [f"{article(row['colour'].lower())} {kind(row)}", f"{kind(row)} for {row['gender'].lower()}"]
     if pack in ("faces", "utkface"):
@@ -101,15 +102,23 @@ def tasks(shared: Path, out: Path) -> Iterator[dict]:
             yield {"task": "indoors or outdoors", "side": sides[word], "path": row["at"]}
 
 
+def size_of(pack: str, row: dict) -> str:
+    """Say of an animal that everybody calls large or small which it is, and nothing of the rest."""
+    words = set(row.get("label_text", "").lower().split())
+    if pack == "concepts" and not row["path"].startswith("animal/"):
+        return ""
+    return "large" if words & LARGE else "small" if words & SMALL else ""
+
+
 def sizes(shared: Path, out: Path) -> Iterator[dict]:
-    """Animals that everybody calls large or small."""
-    yield from stated("size", "a larger animal", "a smaller animal")
-    for pack in ("tinyimagenet", "caltech101", "concepts"):
-        for row in held_out(shared, out, pack):
-            words = set(row.get("label_text", "").lower().split())
-            for side, animals in (("high", LARGE), ("low", SMALL)):
-                if words & animals:
-                    yield {"task": "size", "side": side, "path": row["at"]}
+    """Large and small animals: photos of the validation side, and all of caltech101, which nothing is trained on."""
+    for task in ("size", "size, trained kinds"):
+        yield from stated(task, "a larger animal", "a smaller animal")
+    found = [("caltech101", row) for row in unpack(shared, out, "caltech101")]
+    found += [(pack, row) for pack in ("tinyimagenet", "concepts") for row in held_out(shared, out, pack)]
+    for pack, row in found:
+        if size := size_of(pack, row):
+            yield {"task": "size" if pack == "caltech101" else "size, trained kinds", "side": "high" if size == "large" else "low", "path": row["at"]}
 
 
 def stated(task: str, high: str, low: str) -> Iterator[dict]:

@@ -73,6 +73,40 @@ def difference_query(instruction: Instruction, embed: Embed, compare: Embed, rea
     return Query(axis, phrase_embedding(instruction.first, embed), "difference", (*sentences(instruction.first, instruction.last), f"read by {reader}"))
 
 
+# ---------------------------------------------------------------- what photos show
+
+
+@dataclass(frozen=True, slots=True)
+class Sights:
+    """Phrases that photos may show. vectors: float32 [P, D], unit, as plain texts. usual, spread: float32 [P], of a library's cosines with them."""
+
+    vectors: np.ndarray
+    usual: np.ndarray
+    spread: np.ndarray
+
+    def seen(self, photos: np.ndarray) -> np.ndarray:
+        """How visibly photos show each phrase: float32 [..., P], in standard deviations above what is usual.    photos: float32 [..., D]."""
+        return ((photos @ self.vectors.T - self.usual) / self.spread).astype(np.float32)
+
+
+def sights(vectors: np.ndarray, photos: np.ndarray) -> Sights:
+    """Take what is usual from a library.
+
+    vectors: float32 [P, D]. photos: float32 [N, D], N >= 2.
+    """
+    cosines = photos @ vectors.T  # [N, P]
+    return Sights(vectors, cosines.mean(axis=0).astype(np.float32), np.maximum(cosines.std(axis=0), 1e-6).astype(np.float32))
+
+
+def nearest(vectors: np.ndarray, photos: np.ndarray, count: int) -> list[int]:
+    """Propose phrases for some photos: those that are the nearest of the most photos, in that order.
+
+    vectors: float32 [P, D]. photos: float32 [N, D]. Nothing is known of which photo is in which folder, so a test by permutation stays valid.
+    """
+    votes = np.bincount((photos @ vectors.T).argmax(axis=1), minlength=len(vectors))
+    return [int(place) for place in np.argsort(-votes, kind="stable")[:count] if votes[place]]
+
+
 # ---------------------------------------------------------------- two photos
 
 
@@ -212,7 +246,7 @@ def apart(a: np.ndarray, b: np.ndarray, axes: np.ndarray, *, permutations: int =
 def q_values(p: np.ndarray) -> np.ndarray:
     """Turn p-values into false discovery rates: float32 [V].    Source: Benjamini & Hochberg 1995.
 
-    >>> q_values(np.array([0.01, 0.5, 0.02])).round(3).tolist()
+    >>> [round(float(q), 3) for q in q_values(np.array([0.01, 0.5, 0.02]))]
     [0.03, 0.5, 0.03]
     """
     order = np.argsort(p, kind="stable")

@@ -98,8 +98,10 @@ def test_a_malformed_pair_is_named_by_its_line(run: Run, squares: Path, line: st
     (("photos/red.png", "gone.png"), "gone.png: no such"), (("photos/red.png", "photos/blue.png", "--exit-code"), "--exit-code needs a question"),
     (("photos/red.png", "photos/blue.png", "--ask", "a dog"), "does not say what to compare by"), (("photos", "photos"), "one folder holds the other"),
     (("photos/red.png", "photos/blue.png", "--attributes", "none.tsv"), "no such file"), (("photos/red.png", "photos/blue.png", "--top", "0"), "--top"),
+    (("photos/red.png", "photos/blue.png", "--phrases", "x"), "for two folders"), (("photos", "other", "--phrases", "none.txt"), "no such file"),
 ])  # fmt: skip
 def test_wrong_words(run: Run, squares: Path, words: tuple[str, ...], said: str) -> None:
+    square(squares.parent / "other/a.png", (1, 2, 3))
     found = run("diff", *words)
     assert found.code == 2 and said in found.err and found.text == ""
 
@@ -127,7 +129,10 @@ def test_what_sets_two_folders_apart(run: Run, tmp_path: Path) -> None:
     traits = {one["name"]: one for one in found["attributes"]}
     assert traits and all(one["q"] <= 0.05 for one in traits.values())
     assert {one["more"] for one in traits.values() if one["name"] in ("redness", "blueness")} <= {"A", "B"}
-    (tmp_path / "phrases.txt").write_text("red\n")
+    (tmp_path / "phrases.txt").write_text("red\nsomething green\n")
+    asked = json.loads(run("diff", "warm", "cold", "--json", "-q", "--phrases", "phrases.txt").text)
+    assert found["tested"] < asked["tested"] <= found["tested"] + 2, "those that are nearest to a photo"
+    assert all(one["share_a" if one["text"].startswith("A") else "share_b"] >= 0.05 for one in traits.values())
     assert found["photos_a"] == found["photos_b"] == 30 and all(path.startswith(("warm/", "cold/")) for one in traits.values() for path in one["examples"])
     text = run("diff", "warm", "cold", "-q").text
     assert text.startswith("A warm (30 photos)\nB cold (30 photos)\n")

@@ -13,6 +13,9 @@ MINI, HEADS = "rankclip/backbones/mini/", "rankclip/heads/bundled/"
 DATA = {
     "rankclip/py.typed",
     "rankclip/instructions/antonyms.tsv",
+    "rankclip/instructions/kinds.tsv",
+    "rankclip/instructions/scenes.txt",
+    "rankclip/instructions/untold.txt",
     "rankclip/backbones/data/clip_bpe_merges.txt.gz",
     "rankclip/backbones/data/NOTICE",
     "rankclip/training/generator/words.txt",

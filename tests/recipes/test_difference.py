@@ -204,7 +204,7 @@ def test_tower_recipes_run_resume_and_export(tmp_path: Path, checkpoint: str, re
 
 
 def test_the_released_recipe_is_a_light_touch(tmp_path: Path, checkpoint: str) -> None:
-    assert PRESETS["authors"] == {"epochs": 20, "rate": 1e-8, "fading": 0.9, "temperature": 1.0, "batch": 512}
+    assert PRESETS["authors"] == {"epochs": 20, "rate": 1e-8, "fading": 0.9, "temperature": 1.0, "batch": 512, "average": 1.0}
     tower = open_tower(TOY, checkpoint)
     free = free_only(tower, tower.blocks())
     before = [parameter.detach().clone() for parameter in free]

@@ -160,6 +160,11 @@ def test_alpha_is_chosen_by_certainty() -> None:
     ("a photo with fewer people where the dog is running and not sleeping", ("few people", "dog running"), ("many people", "dog sleeping")),
     ("an older man", ("old man",), ("young man",)),
     ("more colourful", ("colourful",), ("dull",)),
+    ("the brown cube became green", ("green cube",), ("brown cube",)),
+    ("the red car is gone", (), ("red car",)),
+    ("the people are no longer there", (), ("people",)),
+    ("remove the text, add a hat", ("hat",), ("text",)),
+    ("change the background to a beach", ("beach",), ("background",)),
     ("", (), ()),
 ])  # fmt: skip
 def test_the_two_sides_of_a_sentence(text: str, first: tuple[str, ...], second: tuple[str, ...]) -> None:

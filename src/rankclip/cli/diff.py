@@ -31,6 +31,7 @@ def diff(
     exit_code: Annotated[bool, typer.Option("--exit-code", help="answer --ask by exit code, too: 10 for A, 11 for B, 0 for unclear")] = False,
     pairs: Annotated[str | None, typer.Option("--pairs", metavar="FILE", help="compare many pairs: JSONL with a, b and ask, - for stdin")] = None,
     attributes: Annotated[str, typer.Option("--attributes", metavar="FILE", help="further opposites to compare by, two a line with a tab between")] = "",
+    phrases: Annotated[str, typer.Option("--phrases", metavar="FILE", help="names or captions that two folders may differ in, one a line")] = "",
     top: Annotated[int, typer.Option("--top", "-n", metavar="N", help="differences told at most")] = 5,
     json_: Annotated[bool, typer.Option("--json", help="one JSON object instead of text, schema rankclip.diff/1")] = False,
     html: Annotated[str | None, typer.Option("--html", metavar="FILE", help="also write a page with the photos side by side")] = None,
@@ -48,8 +49,10 @@ def diff(
                     formats.write_json(one, out)
                     out.flush()
             return
+        if phrases and not os.path.isdir(first):
+            raise InputError("--phrases is for two folders", hint="opposites for two photos: --attributes FILE")
         if os.path.isdir(first):
-            found = collection.diff_folders(first, second, attributes=attributes, top=top)
+            found = collection.diff_folders(first, second, attributes=attributes, phrases=phrases, top=top)
         else:
             found = collection.diff(first, second, ask=ask, attributes=attributes, top=top)
         with console.results(output) as out:

@@ -17,6 +17,7 @@ from rankclip.types import PhotoFacts
 GAPS = {"luminance": 0.12, "contrast": 0.06, "saturation": 0.16, "colourfulness": 0.10, "sharpness": 0.55, "noise": 0.008}
 NAMES = {"luminance": ("brighter", "darker"), "contrast": ("higher in contrast", "lower in contrast"), "saturation": ("more saturated", "less saturated"),
          "colourfulness": ("more colourful", "duller"), "sharpness": ("sharper", "blurrier"), "noise": ("noisier", "smoother")}  # fmt: skip
+AXES = ("brightness", "contrast", "saturation", "colourfulness", "sharpness", "grain")  # axes of the vocabulary that the pixels tell better
 EARTH = 6371.0  # km
 LARGER = 1.2  # ratio of pixels that counts as another size
 NEAR = 0.1  # km that count as another place
@@ -48,6 +49,11 @@ def facts(a: PhotoFacts | None, b: PhotoFacts | None, distances: Mapping[str, fl
         return []
     found = [_time(a, b), _camera(a, b), _place(a, b), _size(a, b), _shape(a, b)]
     return [one for one in found if one is not None] + measured(a, b, distances)
+
+
+def measured_both(a: PhotoFacts | None, b: PhotoFacts | None) -> bool:
+    """Tell whether the pixels of both photos were measured."""
+    return a is not None and b is not None and a.pixels is not None and b.pixels is not None
 
 
 def measured(a: PhotoFacts, b: PhotoFacts, distances: Mapping[str, float]) -> list[Fact]:

@@ -16,15 +16,19 @@ from rankclip import contrast
 from rankclip.collection import adapting, certain, composition
 from rankclip.collection.composition import Reference
 from rankclip.collection.galleries import Photos, Seen
+from rankclip.collection.telling import OFTEN, OWN, SEEN, Attribute, Looks, attributes, content, folder_statement
+from rankclip.contrast import Sights
 from rankclip.engines.base import text_states
 from rankclip.errors import InputError, NothingToDo
 from rankclip.heads import packs
 from rankclip.heads.packs import Pack
 from rankclip.instructions import Instruction, parse
-from rankclip.instructions.lexicon import user_pairs
-from rankclip.instructions.vocabulary import Contrast, digest, group_of, nouns, vocabulary
+from rankclip.instructions.grammar import prompts
+from rankclip.instructions.lexicon import axes, user_pairs
+from rankclip.instructions.vocabulary import Contrast, digest, group_of, nouns, scenes, sights, vocabulary
 from rankclip.instructions.vocabulary import contrast as contrast_of
 from rankclip.registry import HEADS, resolve
+from rankclip.scoring import phrase_embedding
 from rankclip.store.store import Store, View
 from rankclip.types import PhotoFacts
 
@@ -37,7 +41,7 @@ NEAR_DUPLICATE = 0.97  # cosine
 FALSE_DISCOVERIES = 0.05  # share of what is told of two folders that may be chance
 EXAMPLES = 3  # photos shown for what sets a folder apart
 SENSIBLE = 0.1  # standard deviations: a smaller difference of two folders is not worth a line, however certain
-OWN = "own"
+PROPOSED = 200  # phrases tested at most, those nearest to photos
 ANYTHING = "a photo"  # the other end of what has no opposite: "a photo of a bicycle"
 
 
@@ -56,19 +60,6 @@ class DiffOptions:
             raise InputError(f"--attributes {self.attributes}: no such file", hint="lines of two opposites with a tab between: sharp<TAB>blurry")
         if self.phrases and not os.path.isfile(self.phrases):
             raise InputError(f"--phrases {self.phrases}: no such file", hint="one phrase a line: a birthday party")
-
-
-@dataclass(frozen=True, slots=True)
-class Attribute:
-    """One difference of two photos. z: in spreads of the library, positive where A is nearer the first end; more: "A" or "B"."""
-
-    name: str
-    group: str
-    text: str
-    more: str
-    z: float
-    value: float | None = None  # in the unit of the head that read it
-    unit: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +92,10 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class GroupTrait:
-    """What sets two folders apart. effect: difference of the means in standard deviations, positive where A has more; q: false discovery rate."""
+    """What sets two folders apart. effect: difference of the means in standard deviations, positive where A has more; q: false discovery rate;
+
+    shares: of the photos of A and of B that show what is told.
+    """
 
     name: str
     group: str
@@ -109,6 +103,7 @@ class GroupTrait:
     more: str
     effect: float
     q: float
+    shares: tuple[float, float]
     examples: tuple[str, ...]  # photos of the folder that has more
 
 
@@ -164,7 +159,7 @@ class Comparer:
     @cached_property
     def _stored(self) -> Any:
         head = self.head
-        return head.axes if head is not None and head.axes is not None and head.config.vocabulary == digest(vocabulary()) else None
+        return head.axes if head is not None and head.config.vocabulary == digest(vocabulary()) else None  # others may lack parts
 
     @cached_property
     def library(self) -> np.ndarray:
@@ -181,6 +176,30 @@ class Comparer:
             known = self._stored.spread
             return np.concatenate([known, np.full(len(self.axes) - len(known), float(np.median(known)), np.float32)])
         return np.full(len(self.axes), float(np.sqrt(2.0 / self.view.space.width)), np.float32)  # of unit vectors at random
+
+    @cached_property
+    def sights(self) -> Sights:
+        """What photos show of the vocabulary's phrases, and what is usual: in this library where it is large enough, else where the head was trained."""
+        stored = self._stored
+        if stored is not None:
+            vectors = stored.sights
+        else:
+            self.embed([text for phrase in self.phrases for text in prompts(phrase)])  # all at once
+            vectors = np.stack([phrase_embedding(phrase, self.embed) for phrase in self.phrases])
+        if len(self.library) >= contrast.LEAST:
+            return contrast.sights(vectors, self.library)
+        if stored is not None:
+            return Sights(vectors, stored.usual, stored.unusual)
+        unknown = np.full(len(vectors), 1.0, np.float32)  # nothing is known of other photos: phrases are told by their cosine alone
+        return Sights(vectors, 0 * unknown, unknown / 10)
+
+    @cached_property
+    def phrases(self) -> tuple[str, ...]:
+        return sights(vocabulary())
+
+    def looks(self, a: np.ndarray, b: np.ndarray) -> Looks:
+        """How visibly photos a and b show each phrase.    a, b: float32 [D]."""
+        return Looks({phrase: i for i, phrase in enumerate(self.phrases)}, self.sights.seen(a), self.sights.seen(b))
 
     @cached_property
     def threshold(self) -> float:
@@ -224,11 +243,12 @@ class Comparer:
     def attributes(self, a: Reference, b: Reference) -> list[Attribute]:
         """What differs clearly, strongest first: values read by trained heads, then the vocabulary."""
         z = contrast.z_scores(a.embedding, b.embedding, self.axes, self.spread)  # [V]
-        groups = [f"{OWN}:{one.name}" if one.group == OWN else one.group for one in self.contrasts]
         valued = adapter_values(self, a, b)
-        told = {one.name for one in valued}
-        places = [place for place in contrast.strongest(z, groups, self.threshold, self.options.top) if self.contrasts[place].name not in told]
-        return [*valued, *(attribute(self.contrasts[place], float(z[place])) for place in places)][: max(self.options.top, len(valued))]
+        taken = set(certain.AXES) if certain.measured_both(a.facts, b.facts) else set()
+        groups = {one.group for one in valued}
+        z = np.array([0.0 if one.name in taken or one.group in groups else value for one, value in zip(self.contrasts, z, strict=True)], np.float32)
+        told = attributes(self.contrasts, z, self.looks(a.embedding, b.embedding), least=self.threshold, count=self.options.top)
+        return [*valued, *told][: max(self.options.top, len(valued))]
 
     def answer(self, question: Instruction, a: Reference, b: Reference) -> tuple[str, float, str]:
         """Answer which photo is nearer the question's first end: A, B or unclear, with the probability that it is A."""
@@ -246,42 +266,73 @@ class Comparer:
 
     # ------------------------------------------------------------ two folders
 
-    def folders(self, names: tuple[str, str], galleries: tuple[Photos, Photos], more: Sequence[Contrast] = ()) -> FolderDifference:
+    def proposed(self, photos: np.ndarray) -> list[Contrast]:
+        """What folders may differ in beside the vocabulary: everyday nouns, and the scenes and phrases of the user that are nearest to some photo.
+
+        photos: float32 [N, D], of both folders.
+        """
+        found = [alone(noun, f"a photo of {noun}", f"shows more {noun}") for noun in nouns()]
+        found += [alone(text, text, f"more often shows {text}") for text in self._near(scenes(), photos)]
+        own = own_phrases(Path(self.options.phrases)) if self.options.phrases else []
+        return [*found, *(alone(text, text, f"is more like {text!r}") for text in self._near(own, photos))]
+
+    def _near(self, texts: Sequence[str], photos: np.ndarray) -> list[str]:
+        if not texts:
+            return []
+        vectors = (
+            self.embed(list(texts)) if len(texts) <= PROPOSED else self.collection.text_engine.encode_texts(list(texts))
+        )  # a store is no place for so many
+        return [texts[place] for place in contrast.nearest(vectors, photos, PROPOSED)]
+
+    def folders(self, names: tuple[str, str], galleries: tuple[Photos, Photos]) -> FolderDifference:
         """Find what sets two sets of photos apart."""
         rows = [self.view.rows_of(gallery.contents) for gallery in galleries]
         for name, found in zip(names, rows, strict=True):
             if not (found >= 0).any():
                 raise NothingToDo(f"{name}: no photos found", hint="give two folders that hold photos")
-        self.contrasts = (*self.contrasts, *more)
         sides = [self.view.read_embeddings(found[found >= 0]) for found in rows]  # [N, D], [M, D]
+        more = self.proposed(np.concatenate(sides))
+        self.contrasts = (*self.contrasts, *more)
         result = contrast.apart(sides[0], sides[1], self.axes)
-        order = np.argsort(-np.abs(result.effect), kind="stable")
-        kept = [int(place) for place in order if result.q[place] <= FALSE_DISCOVERIES and abs(result.effect[place]) >= SENSIBLE]
+        shares = self.shares(sides, more)
+        said = [folder_statement(one, float(effect), shares) for one, effect in zip(self.contrasts, result.effect, strict=True)]
+        sure = (result.q <= FALSE_DISCOVERIES) & (np.abs(result.effect) >= SENSIBLE)
+        strengths = np.where(sure, [one.strength for one in said], 0.0)
         traits: list[GroupTrait] = []
-        groups: set[str] = set()
-        for place in kept:
-            one = self.contrasts[place]
-            if one.group in groups or len(traits) == self.options.top:
+        words: set[str] = set()
+        for place in contrast.strongest(strengths, [one.name for one in self.contrasts], OFTEN, len(said)):
+            one, told, mine = self.contrasts[place], said[place], content(said[place].text)
+            if len(traits) == self.options.top or (mine & words and one.group != OWN):
                 continue
-            groups.add(one.group if one.group != OWN else one.name)
-            side = 0 if result.effect[place] > 0 else 1
-            examples = self._examples(galleries[side], rows[side], self.axes[place] * (1 if side == 0 else -1))
-            told = attribute(one, float(result.effect[place]))
-            traits.append(GroupTrait(one.name, one.group, told.text, told.more, told.z, float(result.q[place]), examples))
+            words |= mine
+            side = "AB".index(told.side)
+            seen = (round(shares.of("A", told.phrase), 4), round(shares.of("B", told.phrase), 4))
+            vector = (
+                self.axes[place] * (1 if result.effect[place] > 0 else -1)
+                if told.phrase not in self.phrases
+                else self.sights.vectors[self.phrases.index(told.phrase)]
+            )
+            effect = round(float(result.effect[place]), 3)
+            traits.append(GroupTrait(one.name, one.group, told.text, "A" if effect > 0 else "B", effect, float(result.q[place]), seen,
+                                     self._examples(galleries[side], rows[side], vector)))  # fmt: skip
         return FolderDifference(names[0], names[1], (len(sides[0]), len(sides[1])), len(self.contrasts), tuple(traits))
+
+    def shares(self, sides: Sequence[np.ndarray], more: Sequence[Contrast]) -> Looks:
+        """What share of two folders' photos shows each phrase: the vocabulary's and those of some contrasts without an opposite.
+
+        sides: float32 [N, D] and [M, D].
+        """
+        vectors = np.stack([phrase_embedding(one.first, self.embed) for one in more])  # [E, D]
+        others = contrast.sights(vectors, self.library if len(self.library) >= contrast.LEAST else np.concatenate(sides))
+        places = {phrase: i for i, phrase in enumerate((*self.phrases, *(one.first for one in more)))}
+        seen = [np.concatenate([(known.seen(side) >= SEEN).mean(axis=0) for known in (self.sights, others)]) for side in sides]
+        return Looks(places, seen[0], seen[1])
 
     def _examples(self, gallery: Photos, rows: np.ndarray, axis: np.ndarray) -> tuple[str, ...]:
         places = np.flatnonzero(rows >= 0)
         scores = self.view.read_embeddings(rows[places]) @ axis
         best = places[np.argsort(-scores, kind="stable")[:EXAMPLES]]
         return tuple(gallery.paths(best))
-
-
-def attribute(one: Contrast, z: float) -> Attribute:
-    """Say a difference with its sign."""
-    more = "A" if z > 0 else "B"
-    text = f"{more} {one.more}" if one.graded else f"A: {one.more if z > 0 else one.less}, B: {one.less if z > 0 else one.more}"
-    return Attribute(one.name, one.group, text, more, round(z, 3))
 
 
 def asked(text: str) -> Instruction:
@@ -306,6 +357,7 @@ def adapter_values(comparer: Comparer, a: Reference, b: Reference) -> list[Attri
     """What trained adapters read from both photos, where the values differ by more than their 80 % intervals."""
     adapter = adapting.find(comparer.view.space, comparer.collection.settings.head)
     seen = [one.features.tokens for one in (a, b) if one.features.tokens is not None]
+    measured = certain.AXES if certain.measured_both(a.facts, b.facts) else ()  # what the pixels tell needs no guess
     if adapter is None or (adapter.reads_tokens and len(seen) < 2):
         return []
     tokens = np.concatenate(seen) if len(seen) == 2 else np.zeros((2, 1, 1), np.float32)  # [2, P, W]
@@ -313,7 +365,7 @@ def adapter_values(comparer: Comparer, a: Reference, b: Reference) -> list[Attri
     facts = np.array([_pixels(a.facts), _pixels(b.facts)], np.float32)
     found = []
     for task in adapter.tasks:
-        if task.open or not task.knots:
+        if task.open or not task.knots or parse(task.instruction).attribute.removeprefix("-") in measured:
             continue
         applies = adapter.applies(task, pooled, comparer.embed, task.instruction, comparer.collection.backbone.null)
         if applies is not None and not applies.all():
@@ -331,10 +383,10 @@ def _valued(task: Any, distance: float) -> Attribute:
     """ "A is older by about 12 years": the task's own words for more."""
     question = parse(task.instruction)
     name = question.attribute.removeprefix("-") or task.name
-    known = next((one for one in vocabulary() if one.name == name), None)
+    pair = axes().get(name)
     more = "A" if distance > 0 else "B"
-    text = f"{more} {known.more if known else f'has more {name}'} by about {abs(distance):.0f} {task.unit}".rstrip()
-    return Attribute(name, known.group if known else name, text, more, 0.0, round(distance, 2), task.unit)
+    text = f"{more} {contrast_of(pair).more if pair else f'has more {name}'} by about {abs(distance):.0f} {task.unit}".rstrip()
+    return Attribute(name, pair.group if pair else name, text, more, 0.0, round(distance, 2), task.unit)
 
 
 def _pixels(facts: PhotoFacts | None) -> tuple[float, ...]:
@@ -359,19 +411,29 @@ def opened(collection: Collection, options: DiffOptions) -> Iterator[Comparer]:
 
 
 def folders(collection: Collection, a: str, b: str, options: DiffOptions, *, scan: bool = True) -> FolderDifference:
-    """Compare two folders that do not overlap: the vocabulary, everyday nouns, and the user's own pairs and phrases are tested."""
+    """Compare two folders that do not overlap: the vocabulary, everyday nouns, near captions, and the user's own pairs and phrases are tested."""
     one, other = (os.path.join(os.path.realpath(path), "") for path in (a, b))
     if one.startswith(other) or other.startswith(one):
         raise InputError(f"{a} and {b}: one folder holds the other", hint="give two folders that have no photo in common")
-    phrases = [line.strip() for line in Path(options.phrases).read_text(encoding="utf-8").splitlines() if line.strip()] if options.phrases else []
     with collection.opened(scan=scan) as (store, view, gallery):
         everything = np.arange(len(gallery.contents))
         shown = gallery.paths(everything)
         ours = [np.array([path.startswith(os.path.join(name, "")) for path in shown], bool) for name in (a, b)]
         sides = [Seen(gallery.contents[mine], [path for path, here in zip(shown, mine, strict=True) if here]) for mine in ours]
-        more = [Contrast(noun, noun, f"a photo of {noun}", ANYTHING, f"shows more {noun}", f"shows more {noun}", True) for noun in nouns()]
-        more += [Contrast(text, text, text, ANYTHING, f"is more like {text!r}", f"is more like {text!r}", True) for text in phrases]
-        return Comparer(collection, store, view, options).folders((a, b), (sides[0], sides[1]), more)
+        return Comparer(collection, store, view, options).folders((a, b), (sides[0], sides[1]))
+
+
+def alone(name: str, phrase: str, told: str) -> Contrast:
+    """A contrast without an opposite."""
+    return Contrast(name, name, phrase, ANYTHING, told, told, True)
+
+
+def own_phrases(path: Path) -> list[str]:
+    """Read a file of phrases. Raises InputError."""
+    try:
+        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise InputError(f"--phrases {path}: not UTF-8 text", hint="one phrase a line: a birthday party") from error
 
 
 def pairs(collection: Collection, wanted: Iterable[Pair], options: DiffOptions) -> Iterator[Difference]:

@@ -8,7 +8,8 @@ import json
 from typing import Any, BinaryIO
 
 from rankclip.collection.certain import Fact
-from rankclip.collection.differences import Attribute, Difference, FolderDifference
+from rankclip.collection.differences import Difference, FolderDifference
+from rankclip.collection.telling import Attribute
 from rankclip.formats.base import is_text, printable, raw
 
 SCHEMA = "rankclip.diff/1"
@@ -45,7 +46,7 @@ def bar(one: Attribute) -> str:
 def folder_lines(found: FolderDifference) -> list[str]:
     lines = [f"A {printable(found.a)} ({found.sizes[0]:,} photos)", f"B {printable(found.b)} ({found.sizes[1]:,} photos)", ""]
     for one in found.traits:
-        lines.append(f"  {one.text:40} {one.effect:+.2f} sd, q {one.q:.3f}")
+        lines.append(f"  {one.text:48} {one.shares[0]:.0%} and {one.shares[1]:.0%} of the photos")
         lines += [f"      {printable(path)}" for path in one.examples]
     return lines if found.traits else [*lines, "  no clear difference"]
 
@@ -91,6 +92,7 @@ def attribute_record(one: Attribute) -> dict[str, Any]:
 
 def folder_record(found: FolderDifference) -> dict[str, Any]:
     traits = [{"name": one.name, "group": one.group, "more": one.more, "text": one.text, "effect": round(one.effect, 4), "q": round(one.q, 5),
+               "share_a": one.shares[0], "share_b": one.shares[1],
                "examples": [printable(path) for path in one.examples]} for one in found.traits]  # fmt: skip
     return {"schema": SCHEMA, **named("a", found.a), **named("b", found.b), "photos_a": found.sizes[0], "photos_b": found.sizes[1],
             "tested": found.tested, "attributes": traits}  # fmt: skip

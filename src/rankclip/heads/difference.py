@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
@@ -50,10 +50,17 @@ class DifferenceConfig:
 
 @dataclass(frozen=True, slots=True)
 class Axes:
-    """The vocabulary's axes. vectors: float32 [V, D], unit. spread: float32 [V], over random pairs of the training photos."""
+    """The vocabulary's axes, and its phrases as plain texts. All of it over the training photos.
+
+    vectors: float32 [V, D], unit. spread: float32 [V], of the difference of random pairs. sights: float32 [P, D], unit. usual, unusual: float32
+    [P], mean and standard deviation of the cosine with each phrase.
+    """
 
     vectors: np.ndarray
     spread: np.ndarray
+    sights: np.ndarray
+    usual: np.ndarray
+    unusual: np.ndarray
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +146,8 @@ class DifferenceHead:
         if AXES not in self.pack.card.files:
             return None
         with np.load(io.BytesIO(self.pack.file(AXES).read_bytes())) as found:
-            return Axes(normalised(found["vectors"].astype(np.float32)), found["spread"].astype(np.float32))
+            vectors, sights = (normalised(found[name].astype(np.float32)) for name in ("vectors", "sights"))
+            return Axes(vectors, found["spread"], sights, found["usual"], found["unusual"])
 
     @cached_property
     def _session(self) -> Any:
@@ -158,6 +166,6 @@ def packed(**arrays: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def axes_file(vectors: np.ndarray, spread: np.ndarray) -> bytes:
-    """Return `axes.npz`: vectors float16 [V, D], spread float32 [V]."""
-    return packed(vectors=vectors.astype(np.float16), spread=spread.astype(np.float32))
+def axes_file(axes: Axes) -> bytes:
+    """Return `axes.npz`: vectors and sights as float16."""
+    return packed(**{name: rows.astype(np.float16 if rows.ndim == 2 else np.float32) for name, rows in asdict(axes).items()})

@@ -4,7 +4,8 @@
 same words whichever photo has them; this reading tells them apart, so that a linear map on embeddings can do the rest.
 
     two sides    "The first ... X, while the second ... Y" · "X instead of Y" · "X rather than Y" · "X, not Y"
-    absence      "without X" · "no X": X belongs to the second photo
+    change       "the X Y became Z" · "change X to Z": the second photo has what was before
+    absence      "without X" · "no X" · "X is gone" · "remove X": X belongs to the second photo
     degree       "more X" · "fewer X" · a comparative of the lexicon ("an older man", "brighter"): its opposite belongs to the second photo
     anything else belongs to the first photo
 """
@@ -25,6 +26,11 @@ _INSTEAD = re.compile(r"^(?P<a>.+?),? (?:instead of|rather than|and not|but not|
 _IS = re.compile(r"^the (?P<head>[\w-]+(?: [\w-]+)?) (?:is|are) (?P<value>.+)$", re.I)
 _ABSENT = re.compile(r"^(?:without|no|not|no longer|lacks|missing|fewer|less)\s+(?P<rest>.+)$", re.I)
 _MORE = re.compile(r"^(?:more|many more|a larger number of)\s+(?P<rest>.+)$", re.I)
+_BECAME = re.compile(r"^(?:the )?(?P<rest>.+?) (?P<head>[\w-]+) (?:became|turned|is now) (?P<after>[\w-]+)$", re.I)
+_CHANGED = re.compile(r"^(?:change|turn|replace)\s+(?P<before>.+?) (?:to|into|with|by) (?P<after>.+)$", re.I)
+_GONE = re.compile(r"^(?P<rest>.+?) (?:is|are|has|have)(?: been)? (?:gone|missing|removed|no longer (?:there|here|present|visible|in .+|on .+))\b.*$", re.I)
+_REMOVED = re.compile(r"^(?:remove|delete|erase|crop out|cut out|take out|get rid of)\s+(?P<rest>.+)$", re.I)
+_ADDED = re.compile(r"^(?:add|insert)\s+(?P<rest>.+)$|^(?P<new>.+?) (?:has|have) (?:appeared|been added)$", re.I)
 _PARTS = re.compile(r",\s*|;\s*|\s+where\s+(?=the\b)|\s+and\s+(?=(?:no|with|without|more|fewer|is|are|was|shows?|has)\b)", re.I)
 
 
@@ -82,6 +88,9 @@ def _joined_not(text: str) -> str:
 
 
 def _clause(part: str) -> Sides:
+    changed = _change(part)
+    if changed is not None:
+        return changed
     part = _VERB.sub("", part).strip()
     if part.lower().startswith("with ") and len(part) > 5:
         part = part[5:]
@@ -104,6 +113,18 @@ def _clause(part: str) -> Sides:
         if absent:
             return Sides((), (_bare(absent["rest"]),))
     return Sides((_of(part, head),), ())
+
+
+def _change(part: str) -> Sides | None:
+    """Read what became of something: "the brown cube became green", "the car is gone", "remove the text", "add a hat"."""
+    if became := _BECAME.match(part):
+        return Sides((f"{became['after']} {became['head']}",), (f"{became['rest']} {became['head']}",))
+    if changed := _CHANGED.match(part):
+        return Sides((_bare(changed["after"]),), (_bare(changed["before"]),))
+    if lost := _GONE.match(part) or _REMOVED.match(part):
+        return Sides((), (_bare(lost["rest"]),))
+    added = _ADDED.match(part)
+    return Sides((_bare(added["rest"] or added["new"]),), ()) if added else None
 
 
 def _degree(part: str) -> Sides | None:

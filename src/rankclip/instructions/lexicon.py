@@ -13,7 +13,8 @@ from pathlib import Path
 
 from rankclip.errors import InputError
 
-IRREGULAR = {"good": ("better", "best"), "bad": ("worse", "worst"), "far away": ("farther", "farthest")}
+IRREGULAR = {"good": ("better", "best"), "bad": ("worse", "worst"), "far away": ("farther", "farthest"),
+             "high-quality": ("higher in quality", "highest in quality"), "low-quality": ("lower in quality", "lowest in quality")}  # fmt: skip
 DOUBLED = frozenset(("big red hot fat thin sad wet slim dim ").split())  # the last letter doubles: bigger
 SHORT = frozenset(  # two syllables or a cluster, and yet -er
     ["simple", "narrow", "gentle", "shallow", "clean", "clear", "plain", "bright", "white", "light", "tired", "cosy", "pretty", "tasty", "hollow", "humble"]

@@ -1,6 +1,7 @@
-"""The vocabulary of `diff`: every pair of opposites as two phrases to compare by, and the words that tell the answer.
+"""The vocabulary of `diff`: pairs of opposites as two phrases to compare by, the words that tell the answer, and what must be seen for it.
 
-Made from the same table as the parser's lexicon; a user's own pairs come from a file of the same form (`--attributes FILE`).
+Made from the parser's lexicon without the axes that a photo does not show (`untold.txt`), and from kinds of things, places and doings that
+exclude each other (`kinds.tsv`). A user's own pairs come from a file of the lexicon's form (`--attributes FILE`).
 """
 
 from __future__ import annotations
@@ -18,11 +19,15 @@ SUBJECTS = {"people": "person", "animals": "animal", "things": "thing", "size": 
 OF_PEOPLE = frozenset(
     "old elderly adult wrinkled grey-haired happy sad smiling laughing angry tired surprised confident proud lonely loving attractive cheerful".split()
 )
+WHEN = ("by day", "at night", "at sunset", "at midday", "in summer", "in winter", "in autumn", "in spring")
 
 
 @dataclass(frozen=True, slots=True)
 class Contrast:
-    """One attribute with two ends. first, last: phrases. more, less: what is told of the photo nearer the first or the last end."""
+    """One attribute with two ends. first, last: phrases. more, less: what is told of the photo nearer the first or the last end.
+
+    subject: what both photos must show for the attribute to mean anything, "" for photos of anything.
+    """
 
     name: str
     group: str
@@ -30,7 +35,8 @@ class Contrast:
     last: str
     more: str
     less: str
-    graded: bool  # "A is brighter"; else one or the other: "A: indoors, B: outdoors"
+    graded: bool  # "A is brighter"; else one or the other: "A is indoors, B is outdoors"
+    subject: str = ""
 
 
 def contrast(pair: Antonyms) -> Contrast:
@@ -43,32 +49,66 @@ def contrast(pair: Antonyms) -> Contrast:
     if pair.form == "adj":
         subject = "person" if pair.positive in OF_PEOPLE else SUBJECTS.get(pair.group, "photo")
         ends = [f"{'an' if word[0] in 'aeiou' else 'a'} {word} {subject}" for word in (pair.positive, pair.negative)]
-        return Contrast(pair.axis, pair.group, ends[0], ends[1], f"is {comparative(pair.positive)}", f"is {comparative(pair.negative)}", True)
+        needed = f"{'an' if subject[0] in 'aeiou' else 'a'} {subject}" if subject in ("person", "animal") else ""
+        return Contrast(pair.axis, pair.group, ends[0], ends[1], f"is {comparative(pair.positive)}", f"is {comparative(pair.negative)}", True, needed)
     if pair.form == "noun":
         return Contrast(pair.axis, pair.group, pair.positive, pair.negative, f"shows more {pair.positive}", f"shows more {pair.negative}", True)
-    return Contrast(pair.axis, pair.group, pair.positive, pair.negative, pair.positive, pair.negative, False)
+    first, last = pair.positive.removeprefix("of "), pair.negative.removeprefix("of ")
+    return Contrast(pair.axis, pair.group, first, last, stated(pair.positive), stated(pair.negative), False)
+
+
+def stated(phrase: str) -> str:
+    """Say of a photo what a phrase means.
+
+    >>> stated("of a dog"), stated("indoors"), stated("running"), stated("at night"), stated("without people")
+    ('shows a dog', 'is indoors', 'shows somebody running', 'was taken at night', 'is without people')
+    """
+    if phrase.startswith("of "):
+        return f"shows {phrase[3:]}"
+    if phrase.split()[0].endswith("ing"):
+        return f"shows somebody {phrase}"
+    return f"{'was taken' if phrase in WHEN else 'is'} {phrase}"
 
 
 @cache
 def vocabulary() -> tuple[Contrast, ...]:
     """Return the contrasts that ship with rankclip."""
-    return tuple(contrast(pair) for pair in pairs())
+    untold = frozenset(lines_of("untold.txt"))
+    kinds = (line.split("\t") for line in lines_of("kinds.tsv"))
+    others = (contrast(Antonyms(group, "either", one, other, one.removeprefix("of "))) for group, one, other in kinds)
+    return (*(contrast(pair) for pair in pairs() if pair.axis not in untold), *others)
+
+
+@cache
+def scenes() -> tuple[str, ...]:
+    """Return short captions, of which those nearest to some photo are proposed for what sets two folders apart."""
+    return tuple(lines_of("scenes.txt"))
+
+
+def sights(contrasts: Sequence[Contrast]) -> tuple[str, ...]:
+    """Return every phrase that a photo must show for one of the contrasts to be told of it."""
+    return tuple(dict.fromkeys(phrase for one in contrasts for phrase in (one.first, one.last, one.subject) if phrase))
+
+
+def lines_of(name: str) -> list[str]:
+    """Read a list that ships with the package: its lines without comments."""
+    text = resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+    return [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
 
 
 def digest(contrasts: Sequence[Contrast]) -> str:
     """Name a vocabulary: a head's stored axes hold for exactly these phrases."""
-    text = "\n".join(f"{one.group}\t{one.first}\t{one.last}" for one in contrasts)
+    text = "\n".join(f"{one.group}\t{one.first}\t{one.last}\t{one.subject}" for one in contrasts)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 @cache
 def group_of(attribute: str) -> str:
-    """Return the group of the first pair with this axis, or an empty text."""
-    return next((one.group for one in vocabulary() if one.name == attribute), "")
+    """Return the group of the lexicon's first pair with this axis, or an empty text."""
+    return next((pair.group for pair in pairs() if pair.axis == attribute), "")
 
 
 @cache
 def nouns() -> tuple[str, ...]:
     """Return everyday things, places and occasions that a folder may show more of than another."""
-    text = resources.files(__package__).joinpath("nouns.txt").read_text(encoding="utf-8")
-    return tuple(line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#"))
+    return tuple(lines_of("nouns.txt"))

@@ -16,14 +16,14 @@ from rankclip import contrast, jsonl
 from rankclip.collection import Collection, features
 from rankclip.errors import InputError, NothingToDo
 from rankclip.heads import packs
-from rankclip.heads.difference import AXES, GRAPH, MATRIX, axes_file, normalised, packed, sided
+from rankclip.heads.difference import AXES, GRAPH, MATRIX, Axes, axes_file, normalised, packed, sided
 from rankclip.heads.packs import HeadCard, Pack
 from rankclip.heads.sides import read
 from rankclip.instructions.lexicon import axes as lexicon_axes
 from rankclip.instructions.lexicon import comparative
-from rankclip.instructions.vocabulary import Contrast, digest, vocabulary
+from rankclip.instructions.vocabulary import Contrast, digest, sights, vocabulary
 from rankclip.instructions.vocabulary import contrast as contrast_of
-from rankclip.scoring import Embed
+from rankclip.scoring import Embed, phrase_embedding
 from rankclip.settings import Settings, user_folder
 from rankclip.training import difference, runs, writer
 from rankclip.training.difference import PRESETS, Config, Data, Outcome, Sentences, accuracy
@@ -245,11 +245,11 @@ class DifferenceJob:
             calibration = measure.calibration(outcome.matrix)
             figures |= {**measure.figures(outcome.matrix), "calibration_error": calibration.errors}
             config |= calibration.config
-            vectors = measure.axes(outcome.matrix, config["plain_groups"])
-            spread = contrast.spreads(library.photos, vectors)
-            found = contrast.threshold(library.photos[np.random.default_rng(0).permutation(len(library.photos))[: contrast.SAMPLE]], vectors, spread)
+            axes = measure.axes(outcome.matrix, config["plain_groups"])
+            some = library.photos[np.random.default_rng(0).permutation(len(library.photos))[: contrast.SAMPLE]]
+            found = contrast.threshold(some, axes.vectors, axes.spread)
             config |= {"vocabulary": digest(vocabulary()), **({"threshold": round(found, 3)} if found is not None else {})}
-            files[AXES] = axes_file(vectors, spread)
+            files[AXES] = axes_file(axes)
         card = HeadCard(
             self.name, "difference", collection.backbone.name, collection.backbone.space.fingerprint, config, licence=collection.backbone.licence,
             data=(f"{len(library.paths)} captioned photos",), figures=rounded(figures),
@@ -398,9 +398,8 @@ class Measure:
         large = [str(group) for group in np.unique(groups) if group and (groups == group).sum() >= ENOUGH]
         return [group for group in large if plain[groups == group].mean() > ours[groups == group].mean()]
 
-    def axes(self, matrix: np.ndarray, plain: Sequence[str]) -> np.ndarray:
-        """The vocabulary's axes, float32 [V, D]: read by the head, or from plain texts where validation prefers them."""
-        self.embed([text for one in vocabulary() for text in (one.first, one.last)])
+    def axes(self, matrix: np.ndarray, plain: Sequence[str]) -> Axes:
+        """The vocabulary's axes: read by the head, or from plain texts where validation prefers them; and what photos usually show of it."""
 
         def compare(texts: list[str]) -> np.ndarray:
             return normalised(sided(texts, self.embed, self.centre) @ matrix)
@@ -408,7 +407,9 @@ class Measure:
         def axis(one: Contrast) -> np.ndarray:
             return contrast.plain_axis(one.first, one.last, self.embed) if one.group in plain else contrast.compared_axis(one.first, one.last, compare)
 
-        return np.stack([axis(one) for one in vocabulary()])
+        vectors = np.stack([axis(one) for one in vocabulary()])
+        seen = contrast.sights(np.stack([phrase_embedding(phrase, self.embed) for phrase in sights(vocabulary())]), self.library.photos)
+        return Axes(vectors, contrast.spreads(self.library.photos, vectors), seen.vectors, seen.usual, seen.spread)
 
 
 def share(products: np.ndarray) -> float:

@@ -25,7 +25,7 @@ import torch
 from torch import nn
 
 from rankclip.backbones.specs import Backbone
-from rankclip.backbones.tokens import tokenize
+from rankclip.backbones.tokens import END, tokenize
 from rankclip.errors import InputError, ModelError
 from rankclip.registry import load
 from rankclip.training import runs
@@ -34,6 +34,7 @@ from rankclip.training.runs import Team
 from rankclip.types import Progress
 
 RECIPES = ("map", "whole", "authors", "lowrank", "control")
+ROWS = 16_384  # sentences that are multiplied in double precision at once
 MINI_BLOCKS, CLIP_BLOCKS = "blocks", "transformer.resblocks"  # where towers keep their transformer blocks
 
 
@@ -50,7 +51,7 @@ class Config:
     decay: float = 1e-3  # towards the ridge solution
     temperature: float = 0.1
     fading: float = 1.0  # factor of the rate after each epoch
-    average: float = 1.0  # share of the tuned weights: less than 1 mixes the original ones in
+    average: float = 0.6  # share of the tuned weights, the rest is the original ones: best on validation, and on words that no sentence had
     rank: int = 8  # of the updates of `lowrank`
     tower: str = ""  # safetensors file of the text tower, for a backbone whose package holds graphs only
     pairs: int = 60_000  # pairs that the generator looks at
@@ -62,9 +63,9 @@ class Config:
 
 # what the switch changes: the released values, which look like typos and are not
 PRESETS: dict[str, dict[str, Any]] = {
-    "authors": {"epochs": 20, "rate": 1e-8, "fading": 0.9, "temperature": 1.0, "batch": 512},
-    "lowrank": {"epochs": 5, "rate": 1e-3, "temperature": 0.1, "batch": 256},
-    "control": {"epochs": 5, "rate": 1e-6, "temperature": 0.1, "batch": 128},
+    "authors": {"epochs": 20, "rate": 1e-8, "fading": 0.9, "temperature": 1.0, "batch": 512, "average": 1.0},
+    "lowrank": {"epochs": 5, "rate": 1e-3, "temperature": 0.1, "batch": 256, "average": 1.0},
+    "control": {"epochs": 5, "rate": 1e-6, "temperature": 0.1, "batch": 128, "average": 1.0},
 }
 
 
@@ -135,8 +136,10 @@ def ridge(inputs: np.ndarray, targets: np.ndarray, strength: float, *, towards_i
 
     inputs, targets: float [S, D]. s: the scale that fits best as a multiple of the identity. strength 0: plain least squares.
     """
-    x, y = inputs.astype(np.float64), targets.astype(np.float64)
-    cross, square = x.T @ y / len(x), x.T @ x / len(x)  # [D, D], [D, D]
+    cross, square = np.zeros((inputs.shape[1], targets.shape[1])), np.zeros((inputs.shape[1],) * 2)  # [D, D], [D, D]
+    for start in range(0, len(inputs), ROWS):
+        x, y = inputs[start : start + ROWS].astype(np.float64), targets[start : start + ROWS].astype(np.float64)
+        cross, square = cross + x.T @ y / len(inputs), square + x.T @ x / len(inputs)
     scale = np.trace(cross) / max(np.trace(square), 1e-12) if towards_identity else 0.0
     pull = strength * np.trace(square) / len(square) * len(square) ** 0.5
     eye = np.eye(len(square))
@@ -165,13 +168,14 @@ def train_map(data: Data, config: Config, folder: Path, *, inputs: Inputs, team:
         model.load_state_dict(kept["model"])
         optimiser.load_state_dict(kept["optimiser"])
         first, history, best, best_at = kept["epoch"], kept["history"], kept["best"].numpy(), max(kept["history"])
-    texts, targets = torch.from_numpy(x[rows]), torch.from_numpy(y[rows])  # [S, D], [S, D]
+    texts, targets = torch.from_numpy(x), torch.from_numpy(y)  # [S, D], [S, D]
     progress.start((config.epochs - first) * (len(rows) // config.batch), "batches")
     for epoch in range(first, config.epochs):
         for group in optimiser.param_groups:
             group["lr"] = config.rate * config.fading**epoch
         for index in batches(len(rows), config, epoch, team):
-            t, d = model(texts[index].to(team.device)), targets[index].to(team.device)  # [B, D], [B, D]
+            places = torch.from_numpy(rows[index.numpy()])
+            t, d = model(texts[places].to(team.device)), targets[places].to(team.device)  # [B, D], [B, D]
             loss = info_nce(t, d, config.temperature) if config.loss == "infonce" else mean_square(t, d)
             loss = loss + config.decay * model.distance()
             optimiser.zero_grad()
@@ -226,7 +230,9 @@ class Tower(nn.Module):
         return list(self.inner.get_submodule(CLIP_BLOCKS if self.clip else MINI_BLOCKS).children())
 
     def ids(self, texts: Sequence[str]) -> torch.Tensor:
-        return torch.from_numpy(tokenize(list(texts), context=self.context))
+        """Token ids, int64 [B, T]; as short as the longest text, but for open_clip's towers, which want the whole context."""
+        ids = tokenize(list(texts), context=self.context)
+        return torch.from_numpy(ids if self.clip else ids[:, : int((ids == END).argmax(axis=1).max()) + 1])
 
 
 def open_tower(backbone: Backbone, checkpoint: str) -> Tower:

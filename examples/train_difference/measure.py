@@ -1,0 +1,251 @@
+"""Measure what the sign test does not: change in rendered scenes, near-duplicates, comparative prompting, arithmetic, what is left of plain search.
+
+    python examples/train_difference/measure.py DATA SHARED --store DIR [--head DIR] [--parts changes,copies,classes,arithmetic]
+
+DATA is what prepare.py wrote, SHARED the folder of the packs. Only photos that nothing was trained on are looked at: the validation side,
+and caltech101. Prints one JSON object a part.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageEnhance
+
+from rankclip import contrast
+from rankclip.collection import Collection, classifying, differences
+from rankclip.collection.differences import DiffOptions
+from rankclip.heads.difference import sided
+from rankclip.heads.sides import read
+from rankclip.scoring import phrase_embedding, unit
+from rankclip.settings import Settings
+from rankclip.training.comparing import DifferenceJob, gather, in_parts, read_captions_file, read_pairs_file
+from rankclip.training.difference import Config, ridge
+from rankclip.training.generator.words import lemma
+from rankclip.types import Silent
+
+FOLDS, BOOTSTRAPS, COPIES = 5, 1_000, 60
+# what tells classes apart that are near in name; both were chosen without labels, as nearest neighbours of each other
+TOLD = (
+    ("a dolphin", "a bass (fish)", "is grey and leaps out of the sea", "is green with scales and a spiny fin"),
+    ("a leopard", "a cougar", "has black spots on yellow fur", "has plain brown fur"),
+    ("a crayfish", "a lobster", "is small and lives in fresh water", "is large with heavy claws"),
+    ("an ibis", "a flamingo", "has a curved beak and dark or white feathers", "is pink with long legs"),
+    ("a ketch sailing boat", "a schooner", "is a small boat with two sails", "is a tall ship with many sails"),
+    ("a euphonium", "a saxophone", "is a wide coiled brass tube", "is a thin curved tube with many keys"),
+    ("a llama", "a kangaroo", "has a long neck and thick wool", "stands on two legs and has a long tail"),
+    ("a water lily", "a lotus", "has flat round leaves on water", "is a pink flower on a tall stem"),
+)
+SWAPS = tuple(
+    tuple(pair.split("/"))
+    for pair in "dog/cat dog/horse beach/snow boy/girl man/woman bicycle/motorcycle car/bus grass/water kitchen/bathroom street/field red/blue black/white "
+    "sitting/running soccer/basketball baseball/tennis shirt/dress".split()
+)
+WEIGHTS = (0.25, 0.5, 1.0, 1.5, 2.0)
+
+
+class World:
+    """The collection, its photos with captions, and both text paths."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.data, self.shared = options.data, options.shared
+        self.settings = Settings(store=options.store, threads=1, head=options.head)
+        self.rows = [row for row in read_captions_file(options.data / options.captions) if row.val]
+        self.given = options.data / options.pairs
+        self.captions = options.data / options.captions
+        self.memory: dict[str, np.ndarray] = {}
+        self.collection = Collection(str(options.data / "photos"), settings=self.settings)
+        self.head = differences.find(self.collection)
+        assert self.head is not None
+
+    def plain(self, texts: list[str]) -> np.ndarray:
+        """Plain text path, float32 [Q, D]."""
+        missing = [text for text in dict.fromkeys(texts) if text not in self.memory]
+        self.memory.update(zip(missing, in_parts(self.collection.text_engine.encode_texts, missing, Silent()), strict=True) if missing else ())
+        return np.stack([self.memory[text] for text in texts])
+
+    def tuned(self, texts: list[str]) -> np.ndarray:
+        """The head's path, float32 [Q, D]."""
+        assert self.head is not None
+        return self.head.embedder(self.plain)(texts)
+
+    def photos(self, paths: list[str]) -> np.ndarray:
+        """Embeddings of photos in the store, float32 [N, D]."""
+        with Collection(*dict.fromkeys(paths), settings=self.settings).opened() as (_, view, gallery):
+            at = dict(zip(gallery.paths(np.arange(len(gallery.contents))), view.rows_of(gallery.contents).tolist(), strict=True))
+            return view.read_embeddings(np.array([at[path] for path in paths]))
+
+
+def interval(values: np.ndarray, groups: np.ndarray, statistic: Callable[[np.ndarray], float] = np.mean) -> list[float]:
+    """95 % interval by bootstrap over groups."""
+    rng = np.random.default_rng(0)
+    names = np.unique(groups)
+    members = {name: np.flatnonzero(groups == name) for name in names}
+    found = [statistic(values[np.concatenate([members[name] for name in rng.choice(names, len(names))])]) for _ in range(BOOTSTRAPS)]
+    return [round(float(np.quantile(found, q)), 3) for q in (0.025, 0.975)]
+
+
+def areas(scores: np.ndarray) -> float:
+    """AUROC of rows (score, truth)."""
+    high, low = scores[scores[:, 1] == 1, 0], scores[scores[:, 1] == 0, 0]
+    return float(((high[:, None] > low) + 0.5 * (high[:, None] == low)).mean())
+
+
+def changes(world: World) -> dict[str, object]:
+    """clevr_change: the colour of one thing changes and the camera moves; five folds by scene, the map solved anew without the fold's scenes."""
+    rows = [json.loads(line) for line in (world.shared / "data/clevr_change_pairs.jsonl").read_text().splitlines()]
+    at = world.data / "photos/clevr_change"
+    a, b = (world.photos([str(at / row[side]) for row in rows]) for side in ("a", "b"))  # before, after: [204, D]
+    scene = np.array([row["a"] for row in rows])
+    changed = np.array([row["changed"] for row in rows])
+    said = np.array([row["changed"] and bool(row["text"]) for row in rows])
+    job = DifferenceJob(world.settings, Silent(), threading.Event(), name="folds", run=None, changes={"pairs": 0, "rare": 30_000})
+    captioned, given = read_captions_file(world.captions), read_pairs_file(world.given)
+    paths = list(dict.fromkeys(row.path for row in captioned))
+    library = gather(Collection(*paths, settings=world.settings), captioned, paths, frozenset())
+    base, _, _ = job.sentences(library, [one for one in given if "clevr" not in one.a])
+    phrases = sorted({phrase for text in base.texts for side in (read(text).first, read(text).second) for phrase in side})
+    centre = world.plain(phrases).mean(axis=0)
+    x, y = sided(base.texts, world.plain, centre), base.differences(library.photos)
+    texts = [row["text"] or "nothing is said" for row in rows]
+    mine, wanted = sided(texts, world.plain, centre), b - a
+    fold = np.array([hash_of(name) % FOLDS for name in scene])
+    tuned = np.zeros(len(rows))
+    for number in range(FOLDS):
+        train = said & (fold != number)
+        matrix = ridge(np.concatenate([x, mine[train], -mine[train]]), np.concatenate([y, wanted[train], -wanted[train]]), Config().ridge)
+        tuned[fold == number] = ((mine @ matrix) * wanted).sum(axis=1)[fold == number]
+    untuned = (world.plain(texts) * wanted).sum(axis=1)
+    back = [row.get("text_reverse") or "nothing is said" for row in rows]
+    twin = ((world.plain(texts) - world.plain(back)) * wanted).sum(axis=1)
+    distance = np.stack([1 - (a * b).sum(axis=1), changed.astype(float)], axis=1)
+    shown: dict[str, object] = {"pairs": len(rows), "with a sentence": int(said.sum())}
+    for name, values in (("one sentence, head", tuned), ("one sentence, untuned", untuned), ("reversed pair, untuned", twin)):
+        shown[name] = [round(float((values[said] > 0).mean()), 3), *interval(values[said] > 0, scene[said])]
+    shown["changed or only the camera moved, by distance, AUROC"] = [round(areas(distance), 3), *interval(distance, scene, areas)]
+    return shown
+
+
+def hash_of(name: str) -> int:
+    return int.from_bytes(name.encode()[-20:], "big") // 7 % 1_000_003
+
+
+def copies(world: World) -> dict[str, object]:
+    """Near-duplicates: scaled, saved again, cut a little, a little brighter. How many get a clear difference, and what pairs of different photos get."""
+    rng = np.random.default_rng(0)
+    chosen = [world.rows[i].path for i in rng.permutation(len(world.rows))[:COPIES]]
+    told: dict[str, list[int]] = {}
+    with tempfile.TemporaryDirectory() as folder, differences.opened(world.collection, DiffOptions()) as comparer:
+        for place, path in enumerate(chosen):
+            for name, picture in variants(path):
+                copy = Path(folder) / f"{place}{name}.jpg"
+                copy.write_bytes(picture)
+                found = comparer.difference(path, str(copy))
+                told.setdefault(name, []).append(len(found.attributes))
+            told.setdefault("another photo", []).append(len(comparer.difference(path, chosen[place - 1]).attributes))
+    shares = {name: round(float(np.mean(np.array(counts) > 0)), 4) for name, counts in told.items()}
+    near = [count > 0 for name, counts in told.items() if name != "another photo" for count in counts]
+    return {"photos": COPIES, "copies": len(near), "false differences": round(float(np.mean(near)), 4), "threshold": round(comparer.threshold, 3), **shares}
+
+
+def variants(path: str) -> Iterator[tuple[str, bytes]]:
+    with Image.open(path) as opened:
+        picture = opened.convert("RGB")
+    width, height = picture.size
+    inside = (width // 40, height // 40, width - width // 40, height - height // 40)
+    for name, one in (("saved again", picture), ("scaled", picture.resize((width * 4 // 5, height * 4 // 5))), ("cut", picture.crop(inside)),
+                      ("brighter", ImageEnhance.Brightness(picture).enhance(1.05))):  # fmt: skip
+        buffer = io.BytesIO()
+        one.save(buffer, "JPEG", quality=85)
+        yield name, buffer.getvalue()
+
+
+def classes(world: World) -> dict[str, object]:
+    """Comparative prompting on caltech101: the classes of `TOLD` among all; alpha is chosen on one half of the photos, figures are of the other."""
+    rows = [json.loads(line) for line in (world.shared / "data/caltech101.jsonl").read_text().splitlines()]
+    photos = world.photos([str(world.data / "photos/caltech101" / row["path"]) for row in rows])
+    names = sorted({named(row["label_text"]) for row in rows})
+    labels = np.array([names.index(named(row["label_text"])) for row in rows])
+    pairs = [(names.index(a), names.index(b)) for a, b, *_ in TOLD]
+    plain = world.plain([classifying.TEMPLATE.format(name) for name in names])  # [C, D]
+    touched = np.isin(labels, [place for pair in pairs for place in pair])
+    half = np.random.default_rng(0).permutation(len(photos)) % 2 == 0
+    texts = [f"The first {a.split(' ', 1)[1]} {one}, while the second {other}." for a, b, one, other in TOLD]
+    scale = world.collection.backbone.logit_scale
+    shown: dict[str, object] = {"classes": len(names), "photos": int((~half).sum()), "of the told classes": int((touched & ~half).sum())}
+    for path, embed in (("untuned", world.plain), ("head", world.tuned)):
+        told = embed(texts)
+
+        def corrected(alpha: float, told: np.ndarray = told) -> np.ndarray:
+            return classifying.compared_classes(plain, pairs, told, alpha, symmetric=True)
+
+        def right(alpha: float, part: np.ndarray) -> float:
+            return float(((photos[part] @ corrected(alpha).T).argmax(axis=1) == labels[part]).mean())
+
+        chosen = max(classifying.ALPHAS, key=lambda alpha: (right(alpha, half & touched), alpha))
+        free = classifying.chosen_alpha(photos[half], corrected, scale, classifying.ALPHAS)
+        hits = (photos @ corrected(chosen).T).argmax(axis=1) == labels
+        before = (photos @ plain.T).argmax(axis=1) == labels
+        gain = (hits.astype(float) - before)[touched & ~half]
+        shown[path] = {"alpha by validation": chosen, "alpha without labels": free, "all classes": [round(right(1.0, ~half), 4), round(right(chosen, ~half), 4)],
+                       "told classes": [round(right(1.0, touched & ~half), 4), round(right(chosen, touched & ~half), 4)],
+                       "gain": [round(float(gain.mean()), 4), *interval(gain, np.arange(len(gain)))]}  # fmt: skip
+    return shown
+
+
+def named(label: str) -> str:
+    return f"{'an' if label[0].lower() in 'aeiou' else 'a'} {label}"
+
+
+def arithmetic(world: World) -> dict[str, object]:
+    """photo - "dog" + "cat": is a photo with the new word, and without the old one, among the ten nearest? The photo itself is left out."""
+    photos = world.photos([row.path for row in world.rows])
+    words = [frozenset(lemma(word.strip(".,").lower()) for text in row.captions for word in text.split()) for row in world.rows]
+    shown: dict[str, object] = {}
+    paths: tuple[tuple[str, Callable[[str, str], np.ndarray]], ...] = (
+        ("untuned", lambda new, old: unit(phrase_embedding(new, world.plain) - phrase_embedding(old, world.plain))),
+        ("head", lambda new, old: contrast.compared_axis(new, old, world.tuned)),
+    )
+    for name, axis in paths:
+        best: dict[float, list[float]] = {}
+        swapped: list[int] = []
+        for old, new in (*SWAPS, *((b, a) for a, b in SWAPS)):
+            starts = [i for i, mine in enumerate(words) if old in mine and new not in mine]
+            goals = np.array([new in mine and old not in mine for mine in words])
+            starts = [starts[i] for i in np.random.default_rng(0).permutation(len(starts))[:40]]
+            direction = axis(new, old)
+            for weight in WEIGHTS:
+                scores = unit(photos[starts] + weight * direction) @ photos.T  # [S, N]
+                scores[np.arange(len(starts)), starts] = -2.0
+                best.setdefault(weight, []).extend(goals[np.argsort(-scores, axis=1)[:, :10]].mean(axis=1).tolist())
+            swapped += [SWAPS.index((old, new) if (old, new) in SWAPS else (new, old))] * len(starts)
+        shown[name] = {f"weight {weight:g}": [round(float(np.mean(found)), 3), *interval(np.array(found), np.array(swapped))] for weight, found in best.items()}
+    return shown
+
+
+PARTS = {"changes": changes, "copies": copies, "classes": classes, "arithmetic": arithmetic}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("shared", type=Path)
+    parser.add_argument("--captions", default="captions.jsonl")
+    parser.add_argument("--pairs", default="pairs.jsonl")
+    parser.add_argument("--store", default="")
+    parser.add_argument("--head", default="")
+    parser.add_argument("--parts", default=",".join(PARTS))
+    world = World(options := parser.parse_args())
+    for name in options.parts.split(","):
+        print(json.dumps({name: PARTS[name](world)}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
