@@ -18,19 +18,22 @@ import numpy as np
 import triplets as making
 
 from rankclip.collection import Collection
+from rankclip.collection.composition import NEAR
 from rankclip.evaluation import composition as metrics
 from rankclip.evaluation import triplets
 from rankclip.evaluation.composition import Values
 from rankclip.heads import packs
 from rankclip.heads.composer import GRAPH, ComposerHead
 from rankclip.training import composer, composer_gather, composer_job, runs
-from rankclip.training.composer import Config
+from rankclip.training.composer import Config, Outcome
 from rankclip.training.composer_data import Data, baselines, measured
+from rankclip.training.models import composer as models
 from rankclip.types import Features
 
 NAME, LICENCE = "composer-mini", "CC BY-NC 4.0"
 PARTS = ("fashion", "edits", "swaps")
 SHOP = "fashion/"
+NEUTRAL_PHOTOS, NEUTRAL_PLACES = 400, 200
 LIMITS = (
     "Trained on shop photos with attribute changes and on photos with instructions that rules made from captions; changes of style, camera or counts above "
     "five were rare. Text in other languages than English means nothing to it."
@@ -89,11 +92,42 @@ def report(head: ComposerHead, data: Data) -> dict[str, object]:
     return out | {"head": row(mine), "best without training": best, "gain": gain, "queries": len(mine["R@10"]), "gallery": len(data.gallery)}
 
 
+def trained(data: Data, folder: Path, config: Config, members: int) -> Outcome:
+    """Train one head for each seed; several become one."""
+    base = baselines(data)
+    found = [composer.train(data, folder / str(seed), dataclasses.replace(config, seed=seed), progress=Talk(), base=base) for seed in range(members)]
+    if members == 1:
+        return found[0]
+    model = models.Mean([one.model for one in found])
+    shown = data if config.kind in models.TOKEN_READERS else composer.without_tokens(data)
+    return dataclasses.replace(found[0], model=model, graph=composer.export(model, shown), parameters=sum(one.parameters for one in found))
+
+
+def unchanged(head: ComposerHead, data: Data) -> dict[str, object]:
+    """How the head itself orders photos where no change is asked for: Spearman with image search over its first photos.
+
+    In the tool the parser keeps such instructions from the head.
+    """
+    rng, values = np.random.default_rng(0), []
+    vectors, texts = data.photos.pooled[data.gallery], data.instructions
+    for reference in rng.permutation(np.unique(data.val.reference))[:NEUTRAL_PHOTOS].tolist():
+        photo = data.photos.pooled[reference]  # [D]
+        tokens = None if data.photos.tokens is None else data.photos.tokens[[reference]].astype(np.float32)
+        cosines = vectors @ photo  # [G]
+        near = np.flatnonzero(cosines <= NEAR)
+        first = near[np.argsort(-cosines[near])[:NEUTRAL_PLACES]]
+        row = [data.wordings[str(rng.choice(composer.NEUTRAL))]]
+        query = head.compose(Features(photo[None], tokens), texts.states[row].astype(np.float32), texts.real[row], texts.pooled[row])[0]
+        values.append(np.corrcoef(np.argsort(np.argsort(cosines[first])), np.argsort(np.argsort(vectors[first] @ query)))[0, 1])
+    return {"Spearman": composer.figure_row(metrics.figure(np.array(values))), "queries": len(values), "gallery": len(data.gallery)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="what triplets.py wrote")
     parser.add_argument("--parts", default=",".join(PARTS), help="which triplets to learn from and to be measured on")
     parser.add_argument("--kind", default="transformer")
+    parser.add_argument("--members", type=int, default=1, help="so many heads, trained with one seed each, averaged in one file")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--store", default="", help="store with the photos (default: in the folder)")
     parser.add_argument("--threads", type=int, default=2)
@@ -118,7 +152,7 @@ def main() -> None:
     assert not left, "rows and parts must stay in step"
 
     # ------------------------------------------------------------ training, pack
-    outcome = composer.train(data, given.folder / f"run-{given.kind}-{'-'.join(parts)}", config, progress=Talk())
+    outcome = trained(data, given.folder / f"run-{given.kind}-{'-'.join(parts)}", config, given.members)
     card = composer_job.card(NAME, data, outcome, config, collection.backbone.space, given.folder / "fashion.jsonl")
     origin = (
         f"{len(data.train):,} triplets over {len(data.photos.pooled):,} photos of {', '.join((making.FASHION, *making.CAPTIONED))}; non-commercial research",
@@ -128,7 +162,8 @@ def main() -> None:
     pack = packs.write(folder, card, {GRAPH: outcome.graph})
 
     # ------------------------------------------------------------ figures of the written pack, each part over its own photos
-    figures = {part: report(ComposerHead(pack), part_of(data, part, parts_of, names)) for part in parts}
+    figures: dict[str, object] = {part: report(ComposerHead(pack), part_of(data, part, parts_of, names)) for part in parts}
+    figures["no change"] = unchanged(ComposerHead(pack), data)
     packs.write(folder, dataclasses.replace(card, figures=figures), {GRAPH: outcome.graph})
     print(json.dumps(figures, indent=1))
     print(f"{folder}: {len(outcome.graph) / 1e6:.1f} MB, {outcome.parameters:,} parameters")

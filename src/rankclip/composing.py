@@ -39,7 +39,8 @@ class Material:
 
     photo: float32 [D], unit, the references' weighted mean. text: float32 [D], unit, what the result should show, or None where the instruction
     names nothing (it only forbids or compares). said: float32 [D], unit, the instruction as a whole, what similarities are reported with, or None.
-    learnt: float32 [D], unit, what a trained head made of both, or None. strength: 0 (photo only) ... 1 (text only), None: the tuned balance.
+    learnt: float32 [D], unit, what a trained head made of both, or None. beside: what the head was not told.
+    strength: 0 (photo only) ... 1 (text only), None: the tuned balance.
     """
 
     photo: np.ndarray
@@ -48,6 +49,7 @@ class Material:
     strength: float | None = None
     learnt: np.ndarray | None = None
     said: np.ndarray | None = None
+    beside: tuple[Roles, ...] = ()
 
     @property
     def share(self) -> float:
@@ -130,16 +132,19 @@ def product_composition(material: Material, embed: Embed) -> Composition:
 
 
 def head_composition(material: Material, embed: Embed) -> Composition:
-    """The query that a trained head predicts; a strength moves it along the arcs to the photo (0) and to the text (1)."""
-    assert material.learnt is not None, "the head's query is made before"
+    """The query that a trained head predicts; a strength moves it along the arcs to the photo (0) and to the text (1).
+
+    An instruction that names nothing ("without people", "darker") is no matter for a head: it counts by its roles, as without one.
+    """
     query = material.learnt
-    if material.neutral:
+    if material.neutral or query is None:
         return _photo_alone(material, embed)
     if material.share < MIDDLE:
         query = slerp(material.photo, query, material.share / MIDDLE)
     elif material.share > MIDDLE and material.text is not None:
         query = slerp(query, material.text, (material.share - MIDDLE) / MIDDLE)
-    return Composition((Term("query", "the head's query", query),), "linear", material.photo, material.said, balance=balance_of(query, material))
+    terms = (Term("query", "the head's query", query), *role_terms(replace(material, roles=material.beside), embed))
+    return Composition(terms, "linear", material.photo, material.said, balance=balance_of(query, material))
 
 
 def _photo_alone(material: Material, embed: Embed) -> Composition:

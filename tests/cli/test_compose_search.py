@@ -195,6 +195,9 @@ def test_galleries_of_none_and_one(run: Run, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     reference = square(tmp_path / "red.png", SHADES["red"])
     assert run("compose-search", "photos", reference, "darker").code == 4
+    run("embed", square(tmp_path / "other" / "blue.png", SHADES["blue"]))
+    empty = run("compose-search", "photos", reference, "darker")
+    assert empty.code == 4 and "no photos found in photos" in empty.err, "there is a store now, and still nothing in that folder"
     square(tmp_path / "photos" / "blue.png", SHADES["blue"])
     for composer in UNTRAINED:
         found = run("compose-search", "photos", reference, "darker and without people", "--composer", composer)

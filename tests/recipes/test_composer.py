@@ -18,7 +18,7 @@ from rankclip.training import composer as recipe
 from rankclip.training.composer import Config
 from rankclip.training.composer_data import Data, Photos, Texts, Triplets, baselines, measured
 from rankclip.training.composer_gather import Captioned, split_of, triplets_from_captions
-from rankclip.training.models.composer import KINDS, ComposerLoss, LossConfig, Shapes, SmallCombiner, build
+from rankclip.training.models.composer import KINDS, ComposerLoss, LossConfig, Mean, Shapes, SmallCombiner, build
 from rankclip.training.models.composer import Config as ModelConfig
 from rankclip.types import Features
 
@@ -205,7 +205,7 @@ def test_the_own_photo_as_negative_is_what_keeps_it_away(data: Data, base: dict[
     """Without it the reference comes first more often (the ablation of MegaPairs)."""
     short = {name: getattr(SETTINGS, name) for name in SETTINGS.__slots__} | {"align_epochs": 2, "epochs": 1}
     with_own = recipe.train(data, tmp_path / "a", Config(**short), base=base)
-    without = recipe.train(data, tmp_path / "b", Config(**short | {"own_photo": False, "own_caption": False, "mined": 0}), base=base)
+    without = recipe.train(data, tmp_path / "b", Config(**short | {"own_photo": 0, "own_caption": False, "mined": 0}), base=base)
     assert without.values["head"]["reference first"].mean() > with_own.values["head"]["reference first"].mean()
 
 
@@ -291,6 +291,12 @@ def test_without_a_correction_it_is_the_plain_sum(kind: str) -> None:
     assert torch.allclose(module(tokens, pooled, states, real, text), torch.nn.functional.normalize(pooled + text, dim=-1), atol=1e-6), (
         "the gate starts at one half"
     )
+
+
+def test_several_composers_as_one_give_the_mean_of_their_queries() -> None:
+    members = [build(Shapes(WIDTH, TOKEN, STATE), ModelConfig(kind, width=32)).eval() for kind in ("combiner", "flow")]
+    first, last = (one(*given()) for one in members)
+    assert torch.allclose(Mean(members)(*given()), torch.nn.functional.normalize((first + last) / 2, dim=-1), atol=1e-6)
 
 
 def test_the_share_stays_between_photo_and_text() -> None:

@@ -86,6 +86,8 @@ def search(collection: Collection, reference: str, instructions: Sequence[str], 
     more = [Wish(text, weight, read_roles(text)) for weight, text in (weighted(text, what="--and") for text in options.ands)]
     with ExitStack() as stack:
         store, view, gallery = stack.enter_context(collection.opened(scan=scan))
+        if not len(gallery.contents):
+            raise NothingToDo(f"no photos found in {', '.join(collection.roots)}", hint="give a folder that holds photos")
         gallery = without_copies(gallery) if unique else gallery
         judge = None
         if multimodal.is_asked(options.composer) and collection.backbone.image_engine != multimodal.NAME:
@@ -248,8 +250,10 @@ class Composer:
         photo = scoring.unit(np.sum([one.weight * one.embedding for one in references], axis=0))  # [D]
         material = Material(photo, self._mean(wishes, [wish.roles.wanted for wish in wishes]), tuple(wish.roles for wish in wishes), strength,
                             said=self._mean(wishes, ["" if wish.roles.neutral else wish.roles.wanted or wish.text for wish in wishes]))  # fmt: skip
-        if (self.head is not None or self.judge is not None) and not material.neutral:
-            material = replace(material, learnt=self._learnt(references, wishes))
+        if self.judge is not None and not material.neutral:
+            material = replace(material, learnt=self._judged(references, wishes))
+        elif self.head is not None and (asked := [wish for wish in wishes if wish.roles.wanted]):
+            material = replace(material, learnt=self._learnt(references, asked), beside=tuple(wish.roles for wish in wishes if not wish.roles.wanted))
         name = "slerp" if material.neutral else "head" if self.judge is not None else self.name
         make: Callable[..., Composition] = resolve(COMPOSERS, name, what="composer")
         return make(material, self.embed)
@@ -259,16 +263,18 @@ class Composer:
         terms = [wish.weight * scoring.phrase_embedding(phrase, self.embed) for wish, phrase in zip(wishes, phrases, strict=True) if phrase]
         return scoring.unit(np.sum(terms, axis=0)) if terms else None
 
-    def _learnt(self, references: Sequence[Reference], wishes: Sequence[Wish]) -> np.ndarray:
-        """The head's query: every reference with every instruction, weighted; an instruction that asks for no change is the photo itself."""
-        asked = [wish for wish in wishes if not wish.roles.neutral]
-        if self.judge is not None:
-            given = multimodal.Asked(tuple((one.weight, one.path) for one in references), tuple((wish.weight, wish.text) for wish in asked))
-            return self.judge.query(given)
+    def _judged(self, references: Sequence[Reference], wishes: Sequence[Wish]) -> np.ndarray:
+        """What a language model makes of all references and all instructions that ask for a change, float32 [D]."""
+        assert self.judge is not None
+        asked = tuple((wish.weight, wish.text) for wish in wishes if not wish.roles.neutral)
+        return self.judge.query(multimodal.Asked(tuple((one.weight, one.path) for one in references), asked))
+
+    def _learnt(self, references: Sequence[Reference], asked: Sequence[Wish]) -> np.ndarray:
+        """The head's query: every reference with every instruction that names something, weighted, float32 [D]."""
+        assert self.head is not None
         states, real = load("rankclip.engines.base").text_states(self.collection.text_engine, [wish.text for wish in asked])
         pooled = self.embed([wish.text for wish in asked])  # [Q, D]
         total = np.zeros(len(pooled[0]), np.float64)
-        assert self.head is not None
         for reference in references:
             for i, wish in enumerate(asked):
                 query = self.head.compose(reference.features, states[i : i + 1], real[i : i + 1], pooled[i : i + 1])[0]  # [D]

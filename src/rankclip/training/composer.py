@@ -67,7 +67,7 @@ class Config:
     decay: float = 0.05
     temperature: float = 0.05  # of InstructCIR's loss
     caption_weight: float = 0.5  # of the target's caption beside the target photo
-    own_photo: bool = True  # the reference itself as a hard negative
+    own_photo: int = 1  # times that the reference itself counts as a hard negative; more keep it further away
     own_caption: bool = True  # what the reference shows, as a hard negative
     mined: int = 4  # near misses drawn for each row: like the photo, or like the text, but not right
     neutral: float = 0.05  # share of a batch that asks for no change
@@ -82,13 +82,14 @@ class Config:
         return models.Config(self.kind, self.width, self.layers, self.heads, self.queries, self.dropout)
 
     def loss(self) -> LossConfig:
-        return LossConfig(self.temperature, self.caption_weight, self.own_photo, self.own_caption)
+        return LossConfig(self.temperature, self.caption_weight)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A trained head and its figures.    values: per-query results of the head and of each baseline on the same validation triplets."""
+    """A trained head and its figures.    graph: as ONNX.    values: per-query results of the head and of each baseline on the same validation triplets."""
 
+    model: nn.Module
     graph: bytes
     report: dict[str, Any]
     values: dict[str, Values]
@@ -223,7 +224,7 @@ def hard_negatives(
     """Each row's own negatives, float32 [B, N, D], and which of them count, float32 [B, N]: the reference, its caption, near misses."""
     size = len(some)
     rows, real = [], []
-    if config.own_photo and not config.text_only:
+    for _ in range(0 if config.text_only else config.own_photo):
         rows.append(data.photos.pooled[some.reference])
         real.append(~still)
     if config.own_caption and len(data.captions):
@@ -347,7 +348,7 @@ def train(  # noqa: PLR0915, a recipe is read in the order in which it runs
     compared = {name: found for name, (_, found) in base.items()} | {"head": head_values(averaged, data, team.device)}
     report = report_of(compared, {name: strength for name, (strength, _) in base.items()})
     log.write(event="done", **report)
-    return Outcome(export(averaged.cpu(), data), report, compared, parameters)
+    return Outcome(averaged.cpu(), export(averaged, data), report, compared, parameters)
 
 
 def check(data: Data, config: Config) -> None:

@@ -8,6 +8,7 @@ D embedding width.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -199,6 +200,22 @@ class FlowHead(nn.Module):
         return F.normalize(text + self.velocity(text, torch.zeros_like(text[:, :1]), pooled), dim=-1)
 
 
+# ---------------------------------------------------------------- several as one
+
+
+class Mean(nn.Module):
+    """Composers that were trained apart, their queries averaged: steadier than any of them."""
+
+    def __init__(self, members: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, tokens: Tensor, pooled: Tensor, states: Tensor, real: Tensor, text: Tensor) -> Tensor:
+        """See `ComposerTransformer`."""
+        queries = torch.stack([member(tokens, pooled, states, real, text) for member in self.members])  # [members, B, D]
+        return F.normalize(queries.sum(dim=0), dim=-1)
+
+
 # ---------------------------------------------------------------- loss
 
 
@@ -206,8 +223,6 @@ class FlowHead(nn.Module):
 class LossConfig:
     temperature: float = 0.05
     caption_weight: float = 0.5  # of the target's caption beside the target photo
-    own_photo: bool = True  # the reference itself as a hard negative
-    own_caption: bool = True  # what the reference shows, in words, as a hard negative
 
 
 class ComposerLoss(nn.Module):
