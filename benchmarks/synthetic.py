@@ -12,13 +12,13 @@ from rankclip.backbones.specs import find
 from rankclip.store.store import Batch, NewFile, Store
 from rankclip.types import FileStamp, PhotoFacts, PixelFacts
 
-ROWS_AT_ONCE = 10_000
+ROWS_AT_ONCE = 5_000
 FILES_IN_FOLDER = 500
 FACTS = PhotoFacts(4032, 3024, "JPEG", "2021-07-03T12:00:00", "ACME One", None, None, PixelFacts(0.5, 0.2, 0.3, 0.2, 0.0, 2.0, 0.01))
 
 
-def make_store(folder: Path, rows: int, *, model: str = "rankclip-mini", root: str = "/photos") -> None:
-    """Fill a store with random unit rows for photos that do not exist; kept when it is there with as many rows."""
+def make_store(folder: Path, rows: int, *, model: str = "rankclip-mini", root: str = "/photos", tokens: bool = False) -> None:
+    """Fill a store with random unit rows, and patch tokens if wanted, for photos that do not exist; kept when it is there with as many rows."""
     backbone = find(model)
     if Store.exists(folder):
         with Store.open(folder) as store:
@@ -31,7 +31,9 @@ def make_store(folder: Path, rows: int, *, model: str = "rankclip-mini", root: s
             pooled = rng.normal(size=(count, backbone.width)).astype(np.float32)
             pooled /= np.linalg.norm(pooled, axis=1, keepdims=True)
             files = [new_file(number, root) for number in range(first, first + count)]
-            store.add(backbone.space, Batch(files, pooled, None, [file.digest for file in files]))
+            shape = (count, backbone.patches, backbone.token_width)
+            patches = rng.standard_normal(shape, np.float32) if tokens else None
+            store.add(backbone.space, Batch(files, pooled, patches, [file.digest for file in files]))
 
 
 def new_file(number: int, root: str) -> NewFile:

@@ -3,7 +3,7 @@
 import pytest
 
 from rankclip.heads.adapter import Task, asked
-from rankclip.heads.wording import Wording, order
+from rankclip.heads.wording import Wording, order, words_of
 from rankclip.instructions import parse
 
 AGE = Wording(
@@ -97,3 +97,20 @@ def test_a_record_of_a_task_without_words_can_be_read() -> None:
     task = Task.read({"name": "age", "instruction": "Sort by age"})
     assert task.wording == Wording() and order(task.wording, "oldest first") is None
     assert Task.read({"name": "age", "instruction": "Sort by age", "wording": {"more": ["old"]}}).wording.more == ("old",)
+
+
+@pytest.mark.parametrize(
+    ("own", "text", "sign"),
+    [
+        ("Sort by tidiness", "sort by tidiness, lowest first", -1),
+        ("Sort by tidiness", "highest tidiness first", 1),
+        ("Sort by tidiness", "tidiness of my desk", 0),
+        ("Rank the technical quality of the photos", "photos by technical quality, worst first", -1),
+        ("sort by redness", "reddest first", 1),
+        ("sort by redness", "red cars first", 0),
+        ("rank the age of the person", "youngest person first", -1),
+        ("Rank the number of apples.", "by number of apples, fewest first", -1),
+    ],
+)
+def test_a_head_of_ones_own_is_asked_for_by_the_words_of_its_instruction(own: str, text: str, sign: int) -> None:
+    assert order(words_of(own), text) == sign

@@ -8,13 +8,13 @@ about a photo's sharpness. Nothing here is learnt; sentences that hold none of a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
-from itertools import pairwise
+from itertools import groupby, pairwise
 
-from rankclip.instructions.lexicon import comparative, superlative
+from rankclip.instructions.lexicon import axes, comparative, superlative
 
 LONGEST = 5  # words of a phrase in a table
 TOKEN = re.compile(r"[a-z0-9&']+|[,;:.!?]")
@@ -101,15 +101,35 @@ def table(wording: Wording) -> dict[str, Piece]:
 
 
 def split(text: str, known: Mapping[str, Piece]) -> Iterator[Piece]:
-    """Cut a text into the longest phrases that are known; any other word is unknown."""
+    """Cut a text into pieces; a word that is not known is unknown."""
+    return (known.get(phrase, Piece("unknown")) for phrase in phrases(text, known))
+
+
+def phrases(text: str, known: Container[str]) -> Iterator[str]:
+    """Cut a text into the longest phrases that are known, and single other words."""
     text = text.lower()
     for one, other in SPELLINGS:
         text = text.replace(one, other)
     words, at = TOKEN.findall(text), 0
     while at < len(words):
-        size = next((size for size in range(LONGEST, 0, -1) if " ".join(words[at : at + size]) in known and at + size <= len(words)), 0)
-        yield known[" ".join(words[at : at + size])] if size else Piece("unknown")
-        at += size or 1
+        size = next((size for size in range(LONGEST, 1, -1) if at + size <= len(words) and " ".join(words[at : at + size]) in known), 1)
+        yield " ".join(words[at : at + size])
+        at += size
+
+
+def words_of(instruction: str) -> Wording:
+    """The words that an instruction itself brings: its first words that are none of ordering name the attribute, others are what it is said of.
+
+    Where the lexicon knows the attribute, its two adjectives are the ends.
+
+    >>> words_of("Sort by tidiness").names, words_of("rank the age of the person").more
+    (('tidiness',), ('old',))
+    """
+    known = ordering()
+    runs = [" ".join(words) for strange, words in groupby(phrases(instruction, known), lambda phrase: phrase not in known) if strange]
+    pair = axes().get(runs[0]) if runs else None
+    ends = ((pair.positive,), (pair.negative,)) if pair is not None and pair.form == "adj" else ((), ())
+    return Wording(*ends, names=tuple(runs[:1]), subjects=tuple(runs[1:]))
 
 
 def of_photos_only(pieces: Sequence[Piece]) -> bool:

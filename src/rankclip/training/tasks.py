@@ -11,6 +11,7 @@ from rankclip import scoring
 from rankclip.collection.features import FeatureTable
 from rankclip.errors import InputError
 from rankclip.heads.adapter import Task
+from rankclip.heads.wording import words_of
 
 TRAIN, VAL, CAL = 0, 1, 2
 LEAST = 20  # labelled photos below which nothing can be learnt and measured
@@ -90,4 +91,4 @@ def make_task(name: str, instruction: str, values: np.ndarray, *, unit: str = ""
     plain = np.log2(1 + values) if log2 else values
     quarter, median, three = np.percentile(plain, [25, 50, 75])
     spread = float(three - quarter) or float(plain.std())
-    return Task(name, instruction, unit, log2, float(median), spread, float(values.min()), float(values.max()))
+    return Task(name, instruction, unit, log2, float(median), spread, float(values.min()), float(values.max()), wording=words_of(instruction))
