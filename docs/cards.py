@@ -50,7 +50,13 @@ def composer(found: dict[str, Any]) -> list[str]:
     for part, figures in found.items():
         for one, values in measured(figures):
             rows.append(f"| {part} | {one} | {shown(values['R@1'])} | {shown(values['R@10'])} | {values['reference first']['value']:.3f} |")
-        rows.append(f"| {part} | head minus {figures['best without training']} | | {shown(figures['gain'])} | |")
+        if "gain" in figures:
+            rows.append(f"| {part} | head minus {figures['best without training']} | | {shown(figures['gain'])} | |")
+        elif "Spearman" in figures:
+            rows += [
+                "",
+                f"Where no change is asked for, Spearman of the head alone with image search: {shown(figures['Spearman'])} ({figures['queries']} queries).",
+            ]
     return rows
 
 

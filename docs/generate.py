@@ -23,6 +23,12 @@ import sessions
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 MAN_PAGE = ROOT / "docs/rankclip.1"
+COMPOSED = """
+rankclip compose-search photos photos/cat.jpg "a cup of coffee" --top 3
+rankclip compose-search photos photos/coffee.jpg "a cat instead" --top 3 --explain
+rankclip compose-search photos photos/palace.jpg "darker" --top 2
+rankclip compose-search photos photos/grace_hopper.jpg "in an orange suit" --top 8 --html sheet.html
+"""
 BLOCK = re.compile(r"<!-- (?P<what>[a-z-]+)(?:: (?P<argument>[^\n]*?))? -->\n(?P<body>.*?)<!-- end -->", re.S)
 
 
@@ -114,6 +120,8 @@ def filled(text: str, *, demo: bool = False) -> str:
             return opened[0].run(argument)
         if what == "demo":
             return sessions.demo_output() if demo else now
+        if what == "composed":
+            return sessions.composed_output(COMPOSED) if demo else now
         if what == "picture":
             return f"![{argument}](docs/images/contact-sheet.png)\n" if sessions.PICTURE.is_file() else ""
         return WRITERS[what](argument)

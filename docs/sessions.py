@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PICTURE = ROOT / "docs/images/contact-sheet.png"
+COMPOSED = ROOT / "docs/images/composed.png"
 CODE = re.compile(r"```python\n(.*?)```", re.S)
 SPEED = re.compile(r"; [\d.,]+ photos/s, decode \d+%, model \d+% of the time; [^\n]*")
 WINDOW = "1100,760"
@@ -53,23 +55,41 @@ class Session:
 def demo_output() -> str:
     """What `rankclip demo` prints with the bundled model. Takes the picture of a contact sheet, too, where chromium is installed."""
     with tempfile.TemporaryDirectory() as folder:
-        found = subprocess.run([sys.executable, "-m", "rankclip", "demo", "-q"], cwd=folder, capture_output=True, text=True, check=True,
-                               env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "XDG_CACHE_HOME": folder, "HF_HUB_OFFLINE": "1"})  # fmt: skip
-        take_picture(Path(folder, "rankclip-demo/sheet_1.html"))
-    return "```console\n$ rankclip demo\n" + "".join(f"{line.rstrip()}\n" for line in found.stdout.splitlines()) + "```\n"
+        printed = bundled(folder, "rankclip demo -q")
+        take_picture(Path(folder, "rankclip-demo/sheet_1.html"), PICTURE)
+    return "```console\n$ rankclip demo\n" + printed + "```\n"
 
 
-def take_picture(sheet: Path) -> None:
+def composed_output(commands: str) -> str:
+    """What some commands, one a line, print in the folder that `rankclip demo` makes. The last contact sheet that they write is photographed."""
+    with tempfile.TemporaryDirectory() as folder:
+        bundled(folder, "rankclip demo -q")
+        here = Path(folder, "rankclip-demo")
+        lines = [line for line in commands.splitlines() if line]
+        shown = [f"$ {line}\n{bundled(str(here), line + ' --store store')}" for line in lines]
+        take_picture(max(here.glob("*.html"), key=lambda path: path.stat().st_mtime_ns), COMPOSED, "1100,600")
+    return "```console\n" + "\n".join(shown) + "```\n"
+
+
+def bundled(folder: str, command: str) -> str:
+    """Run a rankclip command line with the bundled model; returns what it printed."""
+    words = [sys.executable, "-m", *shlex.split(command)]
+    found = subprocess.run(words, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True,
+                           env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "XDG_CACHE_HOME": folder, "HF_HUB_OFFLINE": "1"})  # fmt: skip
+    return "".join(f"{line.rstrip()}\n" for line in found.stdout.splitlines())
+
+
+def take_picture(sheet: Path, picture: Path, window: str = WINDOW) -> None:
     """Photograph a contact sheet in a browser."""
     browser = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
     if browser is None:
-        print(f"no chromium here: {PICTURE.relative_to(ROOT)} stays as it is")
+        print(f"no chromium here: {picture.relative_to(ROOT)} stays as it is")
         return
     from PIL import Image
 
-    PICTURE.parent.mkdir(exist_ok=True)
-    words = ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--window-size={WINDOW}", f"--screenshot={PICTURE}", sheet.as_uri()]
+    picture.parent.mkdir(exist_ok=True)
+    words = ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--window-size={window}", f"--screenshot={picture}", sheet.as_uri()]
     subprocess.run([browser, *words], check=True, capture_output=True, timeout=120, cwd=sheet.parent, env={**os.environ, "HOME": str(sheet.parent)})
-    with Image.open(PICTURE) as picture:
-        smaller = picture.convert("RGB").quantize(COLOURS, method=Image.Quantize.MEDIANCUT)
-    smaller.save(PICTURE, optimize=True)
+    with Image.open(picture) as taken:
+        smaller = taken.convert("RGB").quantize(COLOURS, method=Image.Quantize.MEDIANCUT)
+    smaller.save(picture, optimize=True)

@@ -36,7 +36,8 @@ SHOP = "fashion/"
 NEUTRAL_PHOTOS, NEUTRAL_PLACES = 400, 200
 LIMITS = (
     "Trained on shop photos with attribute changes and on photos with instructions that rules made from captions; changes of style, camera or counts above "
-    "five were rare. Text in other languages than English means nothing to it."
+    "five were rare. What its training photos do not show, such as a rocket, it may miss. Text in other languages than English means "
+    "nothing to it."
 )
 SAID = ("R@1", "R@5", "R@10", "R@50", "reference first")
 
