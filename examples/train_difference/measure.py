@@ -39,7 +39,7 @@ TOLD = (
     ("a crayfish", "a lobster", "is small and lives in fresh water", "is large with heavy claws"),
     ("an ibis", "a flamingo", "has a curved beak and dark or white feathers", "is pink with long legs"),
     ("a ketch sailing boat", "a schooner", "is a small boat with two sails", "is a tall ship with many sails"),
-    ("a euphonium", "a saxophone", "is a wide coiled brass tube", "is a thin curved tube with many keys"),
+    ("an euphonium", "a saxophone", "is a wide coiled brass tube", "is a thin curved tube with many keys"),
     ("a llama", "a kangaroo", "has a long neck and thick wool", "stands on two legs and has a long tail"),
     ("a water lily", "a lotus", "has flat round leaves on water", "is a pink flower on a tall stem"),
 )

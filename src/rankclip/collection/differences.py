@@ -16,7 +16,7 @@ from rankclip import contrast
 from rankclip.collection import adapting, certain, composition
 from rankclip.collection.composition import Reference
 from rankclip.collection.galleries import Photos, Seen
-from rankclip.collection.telling import OFTEN, OWN, SEEN, Attribute, Looks, attributes, content, folder_statement
+from rankclip.collection.telling import OFTEN, OWN, SEEN_OF_MANY, Attribute, Looks, attributes, content, folder_statement
 from rankclip.contrast import Sights
 from rankclip.engines.base import text_states
 from rankclip.errors import InputError, NothingToDo
@@ -325,7 +325,7 @@ class Comparer:
         vectors = np.stack([phrase_embedding(one.first, self.embed) for one in more])  # [E, D]
         others = contrast.sights(vectors, self.library if len(self.library) >= contrast.LEAST else np.concatenate(sides))
         places = {phrase: i for i, phrase in enumerate((*self.phrases, *(one.first for one in more)))}
-        seen = [np.concatenate([(known.seen(side) >= SEEN).mean(axis=0) for known in (self.sights, others)]) for side in sides]
+        seen = [np.concatenate([(known.seen(side) >= SEEN_OF_MANY).mean(axis=0) for known in (self.sights, others)]) for side in sides]
         return Looks(places, seen[0], seen[1])
 
     def _examples(self, gallery: Photos, rows: np.ndarray, axis: np.ndarray) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from rankclip.contrast import strongest
 from rankclip.instructions.vocabulary import Contrast
 
 SEEN = 2.5  # standard deviations above what is usual, from which a photo shows a phrase
+SEEN_OF_MANY = 2.0  # the same for folders, where no single photo has to be right
 THERE = 0.3  # the same for the subject of an attribute, which only has to be there
 OFTEN = 0.05  # share of its photos by which one folder must show a phrase more often than the other
 OWN = "own"  # group of the user's own attributes, which are told whatever the photos show

@@ -46,7 +46,7 @@ def bar(one: Attribute) -> str:
 def folder_lines(found: FolderDifference) -> list[str]:
     lines = [f"A {printable(found.a)} ({found.sizes[0]:,} photos)", f"B {printable(found.b)} ({found.sizes[1]:,} photos)", ""]
     for one in found.traits:
-        lines.append(f"  {one.text:48} {one.shares[0]:.0%} and {one.shares[1]:.0%} of the photos")
+        lines.append(f"  {one.text:48}  {one.shares[0]:.0%} and {one.shares[1]:.0%} of the photos")
         lines += [f"      {printable(path)}" for path in one.examples]
     return lines if found.traits else [*lines, "  no clear difference"]
 
