@@ -12,6 +12,12 @@ from PIL import Image
 from tests.cli.test_contact_sheet import opened
 from tests.conftest import Run, noise_photo, rankclip_command, square, subprocess_environment
 
+from rankclip.collection import differences
+from rankclip.heads import packs
+from rankclip.instructions.vocabulary import digest, sights, vocabulary
+from rankclip.photos import samples
+from rankclip.settings import DEFAULT_MODEL
+
 
 @pytest.fixture
 def library(run: Run, tmp_path: Path) -> Path:
@@ -225,3 +231,37 @@ def test_diff_loads_no_model_runtime_and_is_quick(run: Run, squares: Path, libra
         ended = os.times()
         best = min(best, ended.children_user - began.children_user + ended.children_system - began.children_system)
     assert best < 2.0, "processor time; the target of 0.4 s is measured on an idle machine by the benchmarks"
+
+
+# ---------------------------------------------------------------- the bundled model and its head
+
+
+@pytest.fixture
+def pictures(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The demo's photos, and the bundled model instead of the toy."""
+    monkeypatch.setenv("RANKCLIP_MODEL", DEFAULT_MODEL)
+    monkeypatch.setenv("RANKCLIP_ENGINE", "auto")
+    monkeypatch.chdir(tmp_path)
+    samples.make_demo(tmp_path / "photos")
+    return tmp_path / "photos"
+
+
+def test_what_the_demo_photos_show_is_told(run: Run, pictures: Path) -> None:
+    found = json.loads(run("diff", "photos/cat.jpg", "photos/coffee.jpg", "--json").text)
+    said = {text for one in found["attributes"] for text in one["text"].split(", ")}
+    assert said and any("cat" in text for text in said if text.startswith("A ")) and not any("cat" in text for text in said if text.startswith("B "))
+    for pair in (("cat.jpg", "cat_darker.jpg"), ("motorcycle.jpg", "motorcycle_cropped.jpg"), ("astronaut.jpg", "astronaut_darker.jpg")):
+        copy = json.loads(run("diff", *(f"photos/{name}" for name in pair), "--json").text)
+        assert copy["attributes"] == [] and copy["answer"] == "unclear", (pair, copy["attributes"])
+    assert run("diff", "photos/astronaut.jpg", "photos/grace_hopper.jpg", "--ask", "which is older?", "--exit-code").code == 11
+
+
+def test_the_shipped_head_knows_the_vocabulary_and_fits_its_size(run: Run) -> None:
+    pack = packs.find("difference")
+    head = differences.head_of(pack)
+    assert head is not None and head.config.vocabulary == digest(vocabulary()), "the axes were made for another vocabulary: train again"
+    assert head.axes is not None and head.axes.vectors.shape == (len(vocabulary()), 384) and len(head.axes.sights) == len(sights(vocabulary()))
+    assert sum(path.stat().st_size for path in pack.folder.iterdir()) <= 8_000_000
+    figures = pack.card.figures
+    assert figures["one_sentence"] >= 0.80 and figures["one_sentence"] - figures["untuned_one_sentence"] >= 0.12
+    assert figures["reversed_pair"] >= figures["untuned_reversed_pair"] and max(figures["calibration_error"].values()) <= 0.05

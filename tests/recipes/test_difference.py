@@ -267,6 +267,9 @@ def test_a_head_is_trained_installed_and_used(run: Run, tmp_path: Path) -> None:
     file = captioned(tmp_path / "boxes")
     run("embed", "boxes", "-q")
     stored = {path.name: path.read_bytes() for path in (tmp_path / "store").rglob("pooled.*")}
+    (tmp_path / "classes.txt").write_text("red\ngreen\nblue\n")
+    searches = [("rank", "boxes", "a red box on a table", "--json"), ("classify", "boxes", "--classes", "classes.txt", "--json", "-q")]
+    before = [run(*words).text for words in searches]
     found = run("finetune", "difference", "--captions", file, "--name", "boxes", *SMALL, "-q")
     assert found.code == 0 and "sign accuracy of one sentence" in found.text, found.err
     assert {path.name: path.read_bytes() for path in (tmp_path / "store").rglob("pooled.*")} == stored, "embeddings do not change"
@@ -276,6 +279,7 @@ def test_a_head_is_trained_installed_and_used(run: Run, tmp_path: Path) -> None:
     answer = json.loads(run("diff", "boxes/0.png", "boxes/2.png", "--ask", "which is redder?", "--json").text)
     assert answer["answer"] == "A" and answer["probability"] > 0.6
     ranked = run("rank", "boxes", "from red to blue", "--method", "difference", "--explain")
+    assert [run(*words).text for words in searches] == before and all(before), "plain search and zero-shot classes stay as they were"
     assert ranked.code == 0 and int(ranked.lines[0].split("/")[1].split(".")[0]) % 5 == 0 and "read by boxes" in ranked.err
 
 
