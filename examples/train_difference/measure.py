@@ -32,16 +32,18 @@ from rankclip.training.generator.words import lemma
 from rankclip.types import Silent
 
 FOLDS, BOOTSTRAPS, COPIES = 5, 1_000, 60
-# what tells classes apart that are near in name; both were chosen without labels, as nearest neighbours of each other
+# the ten pairs of classes that `classify` proposes first on half of caltech101, without labels, and what tells them apart
 TOLD = (
-    ("a dolphin", "a bass (fish)", "is grey and leaps out of the sea", "is green with scales and a spiny fin"),
-    ("a leopard", "a cougar", "has black spots on yellow fur", "has plain brown fur"),
-    ("a crayfish", "a lobster", "is small and lives in fresh water", "is large with heavy claws"),
-    ("an ibis", "a flamingo", "has a curved beak and dark or white feathers", "is pink with long legs"),
+    ("a crocodile", "a head of a crocodile", "shows a whole body with legs and a tail", "shows only a head with teeth"),
+    ("a flamingo", "a head of a flamingo", "shows a whole pink bird on long legs", "shows only a pink head with a bent beak"),
+    ("a chair", "a windsor chair", "has a soft seat", "has a wooden back of thin rods"),
+    ("a dragonfly", "a mayfly", "has two pairs of large spread wings", "has upright wings and a long thin tail"),
+    ("a chandelier", "a lamp", "hangs from the ceiling with many lights", "stands on a table with a shade"),
     ("a ketch sailing boat", "a schooner", "is a small boat with two sails", "is a tall ship with many sails"),
-    ("an euphonium", "a saxophone", "is a wide coiled brass tube", "is a thin curved tube with many keys"),
-    ("a llama", "a kangaroo", "has a long neck and thick wool", "stands on two legs and has a long tail"),
-    ("a water lily", "a lotus", "has flat round leaves on water", "is a pink flower on a tall stem"),
+    ("a pigeon", "a rooster", "is a grey bird", "has a red comb and colourful feathers"),
+    ("a crayfish", "a lobster", "is small and lives in a river", "is large with heavy claws"),
+    ("a rhino", "an elephant", "has a horn on its nose", "has a trunk and large ears"),
+    ("a scissors", "a wrench", "has two blades and two rings", "is a metal tool with an open jaw"),
 )
 SWAPS = tuple(
     tuple(pair.split("/"))
@@ -168,7 +170,7 @@ def variants(path: str) -> Iterator[tuple[str, bytes]]:
 
 
 def classes(world: World) -> dict[str, object]:
-    """Comparative prompting on caltech101: the classes of `TOLD` among all; alpha is chosen on one half of the photos, figures are of the other."""
+    """Comparative prompting on caltech101: the classes of `TOLD` among all; pairs and alpha are chosen on half of the photos, figures are of the other."""
     rows = [json.loads(line) for line in (world.shared / "data/caltech101.jsonl").read_text().splitlines()]
     photos = world.photos([str(world.data / "photos/caltech101" / row["path"]) for row in rows])
     names = sorted({named(row["label_text"]) for row in rows})
@@ -177,7 +179,7 @@ def classes(world: World) -> dict[str, object]:
     plain = world.plain([classifying.TEMPLATE.format(name) for name in names])  # [C, D]
     touched = np.isin(labels, [place for pair in pairs for place in pair])
     half = np.random.default_rng(0).permutation(len(photos)) % 2 == 0
-    texts = [f"The first {a.split(' ', 1)[1]} {one}, while the second {other}." for a, b, one, other in TOLD]
+    texts = [f"The first photo {one}, while the second {other}." for *_, one, other in TOLD]
     scale = world.collection.backbone.logit_scale
     shown: dict[str, object] = {"classes": len(names), "photos": int((~half).sum()), "of the told classes": int((touched & ~half).sum())}
     for path, embed in (("untuned", world.plain), ("head", world.tuned)):

@@ -131,9 +131,11 @@ def test_three_classes_by_hand() -> None:
     assert np.allclose(both[1], found[1]) and not np.allclose(both[0], classes[0])
 
 
-def test_confusable_classes_are_mutual_neighbours() -> None:
+def test_confusable_classes_are_in_doubt_about_the_same_photos_and_near_in_name() -> None:
     classes = np.array([[1, 0, 0], [0.95, 0.312, 0], [0, 0, 1], [0, 0.5, 0.866]], np.float32)
-    assert alike(classes, 3) == [(0, 1), (2, 3)] and alike(classes, 1) == [(0, 1)]
+    shares = np.array([[0.5, 0.5, 0, 0], [0, 0, 0.5, 0.5], [0, 0, 0.6, 0.4], [0.1, 0, 0, 0.9]], np.float32)
+    assert alike(classes, shares, 3) == [(0, 1), (2, 3)] and alike(classes, shares, 1) == [(0, 1)]
+    assert alike(classes, shares[:, [0, 2, 1, 3]], 3) == [(1, 3), (0, 2)], "names that are near do not matter where no photo is in doubt"
 
 
 def test_alpha_is_chosen_by_certainty() -> None:

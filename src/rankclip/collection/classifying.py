@@ -78,11 +78,9 @@ def classify(collection: Collection, classes: Sequence[str], options: ClassifyOp
         scale = collection.backbone.logit_scale
         half = photos[:: 2 if len(photos) > 1 else 1]
         alpha = 1.0 if not compared else options.alpha if options.alpha is not None else chosen_alpha(half, corrected, scale, ALPHAS)
-        logits = scale * photos @ corrected(alpha).T  # [N, C]
-        shares = np.exp(logits - logits.max(axis=1, keepdims=True))
-        shares /= shares.sum(axis=1, keepdims=True)
-        close = tuple((names[a], names[b]) for a, b in alike(plain, ALIKE))
-        return Classification(gallery.paths(places), names, logits.argmax(axis=1), shares.astype(np.float32), alpha, close)
+        shares = probabilities(photos, corrected(alpha), scale)
+        close = tuple((names[a], names[b]) for a, b in alike(plain, probabilities(photos, plain, scale), ALIKE))
+        return Classification(gallery.paths(places), names, shares.argmax(axis=1), shares, alpha, close)
 
 
 def corrector(
@@ -139,15 +137,23 @@ def compared_classes(classes: np.ndarray, pairs: Sequence[tuple[int, int]], diff
     return result
 
 
-def alike(classes: np.ndarray, count: int) -> list[tuple[int, int]]:
-    """Choose pairs of classes that could be confused, without labels: mutual nearest neighbours among the class embeddings, nearest first.
+def probabilities(photos: np.ndarray, classes: np.ndarray, scale: float) -> np.ndarray:
+    """Softmax of the scaled cosines: float32 [N, C].    photos: float32 [N, D]. classes: float32 [C, D]."""
+    logits = scale * photos @ classes.T
+    shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(shares / shares.sum(axis=1, keepdims=True), np.float32)
 
-    classes: float32 [C, D], unit rows. Returns pairs (a, b), a < b.
+
+def alike(classes: np.ndarray, shares: np.ndarray, count: int) -> list[tuple[int, int]]:
+    """Choose pairs of classes that could be confused, without labels: the nearest in name of those that share the most of each other's photos.
+
+    classes: float32 [C, D], unit rows. shares: float32 [N, C], probabilities of unlabelled photos. Returns pairs (a, b), a < b, each of which
+    is the class with which the other is in doubt the most.
     """
-    cosines = classes @ classes.T - 2.0 * np.eye(len(classes), dtype=np.float32)  # [C, C]
-    nearest = cosines.argmax(axis=1)
-    pairs = [(a, int(b)) for a, b in enumerate(nearest) if a < b and nearest[b] == a]
-    return sorted(pairs, key=lambda pair: (-float(cosines[pair]), pair))[:count]
+    doubts = shares.T @ shares - np.diag(np.full(len(classes), np.inf, np.float32))  # [C, C]
+    most = doubts.argmax(axis=1)
+    pairs = [(a, int(b)) for a, b in enumerate(most) if a < b and most[b] == a]
+    return sorted(pairs, key=lambda pair: (-float(classes[pair[0]] @ classes[pair[1]]), pair))[:count]
 
 
 def chosen_alpha(photos: np.ndarray, classes: Callable[[float], np.ndarray], scale: float, alphas: Sequence[float]) -> float:
@@ -157,8 +163,7 @@ def chosen_alpha(photos: np.ndarray, classes: Callable[[float], np.ndarray], sca
     """
     best, best_mean = 1.0, -1.0
     for alpha in sorted(alphas, reverse=True):
-        logits = scale * photos @ classes(alpha).T  # [N, C]
-        likeliest = 1.0 / np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1)  # [N]
-        if float(likeliest.mean()) > best_mean + 1e-9:
-            best, best_mean = alpha, float(likeliest.mean())
+        likeliest = float(probabilities(photos, classes(alpha), scale).max(axis=1).mean())
+        if likeliest > best_mean + 1e-9:
+            best, best_mean = alpha, likeliest
     return best
