@@ -30,18 +30,33 @@ def shown(figure: dict[str, float], digits: int = 3) -> str:
 
 
 def adapter(found: dict[str, Any]) -> list[str]:
-    """Each task on its validation photos, then five folds where the validation split is small."""
-    rows = ["| task | photos | SRCC | MAE | in the 80 % interval | best without training, SRCC |", "|---|---|---|---|---|---|"]
+    """Each task on its validation photos; rated and degraded photos apart; five folds where the validation split is small; ablations."""
+    rows = ["| task | photos | SRCC | its network alone, its kernel regression alone | MAE | in the 80 % interval | best without training, SRCC |",
+            "|---|---|---|---|---|---|---|"]  # fmt: skip
     for task, figures in found.items():
         if "SRCC" in figures:
             best = figures["best baseline"]
-            rows.append(f"| {task} | {figures['photos']} | {shown(figures['SRCC'])} | {figures['MAE']['value']:.3g} | {figures['coverage']:.0%} | "
+            alone = ", ".join(f"{value:.3f}" for value in figures["SRCC alone"].values())
+            rows.append(f"| {task} | {figures['photos']} | {shown(figures['SRCC'])} | {alone} | {figures['MAE']['value']:.3g} | {figures['coverage']:.0%} | "
                         f"{best} {figures['baselines'][best]['SRCC']:.3f} |")  # fmt: skip
-    folds = found.get("five folds", {})
-    if folds:
-        rows += ["", "| task, five folds by content | photos | adapter, SRCC | ridge, SRCC | difference |", "|---|---|---|---|---|"]
-        rows += [f"| {task} | {one['photos']} | {shown(one['adapter'])} | {shown(one['ridge'])} | {shown(one['difference'])} |" for task, one in folds.items()]
-    return rows
+    rows += [f"| quality, {part} only | {one['photos']} | {shown(one)} | | | | |" for part, one in found.get("quality apart", {}).items()]
+    return [*rows, *folds(found.get("five folds", {})), *ablations(found.get("ablations", {}))]
+
+
+def folds(found: dict[str, Any]) -> list[str]:
+    """Adapter and ridge on the same five folds; the mean of the counted series without intervals of its own."""
+    rows = ["", "| task, five folds by content | photos | adapter, SRCC | ridge, SRCC | difference |", "|---|---|---|---|---|"]
+    for task, one in found.items():
+        values = [shown(one[name]) if isinstance(one[name], dict) else f"{one[name]:.3f}" for name in ("adapter", "ridge", "difference")]
+        rows.append(f"| {task} | {one.get('photos', '')} | {' | '.join(values)} |")
+    return rows if found else []
+
+
+def ablations(found: dict[str, list[float]]) -> list[str]:
+    """Each change over its seeds: mean, lowest and highest."""
+    rows = ["", "| age, the network alone | SRCC, mean of the seeds | lowest, highest |", "|---|---|---|"]
+    rows += [f"| {name} | {sum(values) / len(values):.3f} | {min(values):.3f}, {max(values):.3f} |" for name, values in found.items()]
+    return rows if found else []
 
 
 def composer(found: dict[str, Any]) -> list[str]:

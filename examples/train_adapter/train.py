@@ -13,6 +13,7 @@ import argparse
 import dataclasses
 import json
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,8 @@ from rankclip.collection import Collection, features
 from rankclip.evaluation import labels
 from rankclip.evaluation import ranking as metrics
 from rankclip.heads import packs
-from rankclip.heads.adapter import GRAPH, MATCHER, Task
+from rankclip.heads.adapter import GRAPH, MATCHER, Task, mixed
+from rankclip.heads.kernel import KERNELS, read_bytes, to_bytes
 from rankclip.heads.packs import HeadCard
 from rankclip.settings import Settings
 from rankclip.training import adapter, labelled, matcher, runs
@@ -38,6 +40,8 @@ STAGES = ("photos", "embed", "folds", "ablate", "train", "matcher", "pack")
 TEST = 3  # a split of its own in cross-validation
 FOLDED = ("quality", "memorability", "number-of")
 FOLDS = 5
+ABLATED = 1_500  # faces to train on in an ablation
+SEEDS = 2
 ABLATIONS = {
     "as shipped": {},
     "no prompt tokens": {"prompt_kind": "none"},
@@ -45,7 +49,7 @@ ABLATIONS = {
     "sum over tokens": {"pool": "sum"},
     "no pair loss": {"pair": False},
     "2 + 2 layers": {"layers": 2},
-    "width 128": {"width": 128},
+    "half the width": {"width": 64},
     "no pooled token": {"pooled": False},
     "no pixel facts": {"facts": False},
     "A-lite": {"size": "lite"},
@@ -60,7 +64,8 @@ class Run:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.shared, self.out = options.shared, options.out
-        self.config = runs.configured(Config(epochs=options.epochs, steps_an_epoch=options.steps, patience=6), {}, "--set")
+        changes = dict(one.split("=", 1) for one in options.set)
+        self.config = runs.configured(Config(epochs=options.epochs, steps_an_epoch=options.steps, patience=6), changes, "--set")
         torch.set_num_threads(options.threads)
 
     # ------------------------------------------------------------ stages
@@ -69,40 +74,50 @@ class Run:
         print(photos.write(self.shared, self.out / "photos"))
 
     def embed(self) -> None:
-        print(self.collection(*sorted({*self.file().paths, *(str(self.out / "photos" / row["path"]) for row in self.subject_rows())})).embed())
+        print(self.collection(*sorted({*self.file.paths, *(str(self.out / "photos" / row["path"]) for row in self.subject_rows())})).embed())
 
     def folds(self) -> None:
         """Five folds by group over train + val for the tasks whose val split is small; ridge on the same folds."""
         data, groups = self.data(), self.groups()
-        figures = {}
+        ours = {one.task.name: np.full(len(one.rows), np.nan) for one in self.only(data, FOLDED).tasks}
+        ridge = {name: values.copy() for name, values in ours.items()}
         for fold in range(FOLDS):
             self.set_fold(data, groups, fold)
-            folder = self.out / "folds" / str(fold)
-            outcome = adapter.train(self.only(data, FOLDED), folder, self.config)
-            (folder / GRAPH).write_bytes(outcome.graph)
-        for one in self.only(data, FOLDED).tasks:
-            figures[one.task.name] = self.fold_figures(data, groups, one)
-            print(one.task.name, json.dumps(figures[one.task.name]), flush=True)
+            outcome = adapter.train(self.only(data, FOLDED), self.out / "folds" / str(fold), self.config)
+            for one, task in zip(self.only(data, FOLDED).tasks, outcome.tasks, strict=True):
+                test = np.flatnonzero(one.split == TEST)
+                pooled, facts = data.features.pooled[one.rows], data.features.facts[one.rows]
+                network = graph_scores(outcome.graph, data, one.rows[test], task.instruction)
+                ours[task.name][test] = mixed(network, outcome.kernels[task.name].scores(pooled[test], facts[test]), task.share)
+                weights, bias = ridge_axis(pooled, one, one.of(TRAIN), one.of(VAL))
+                ridge[task.name][test] = pooled[test] @ weights + bias
+            print(f"fold {fold} done", flush=True)
+        figures = fold_figures(self.only(data, FOLDED).tasks, ours, ridge)
+        print(json.dumps(figures, indent=1))
         (self.out / "folds.json").write_text(json.dumps(figures, indent=1))
 
     def ablate(self) -> None:
-        """Each change on age and quality, three seeds."""
-        data = self.only(self.data(), ("age", "quality"))
+        """Each change on age alone, two seeds, short runs of the network without the kernel regression; on a part of the training photos."""
+        data = self.only(self.data(), ("age",))
+        one = data.tasks[0]
+        spared = np.random.default_rng(0).permutation(one.of(TRAIN))[ABLATED:]
+        one.split[spared] = UNUSED
         rows = {}
         for name, change in ABLATIONS.items():
             found = []
-            for seed in range(3):
-                config = dataclasses.replace(self.config, seed=seed, epochs=min(10, self.config.epochs), **change)
-                outcome = adapter.train(data, self.out / "ablate" / f"{name.replace(' ', '-')}-{seed}", config)
-                found.append({task: figures["SRCC"]["value"] for task, figures in outcome.report.items()})
-            rows[name] = {task: [round(one[task], 4) for one in found] for task in found[0]}
-            print(f"{name:20}", rows[name], flush=True)
+            for seed in range(SEEDS):
+                folder = self.out / "ablate" / f"{name.replace(' ', '-')}-{seed}"
+                outcome = adapter.train(data, folder, dataclasses.replace(self.config, seed=seed, kernel=False, **change))
+                found.append(round(outcome.report["age"]["SRCC"]["value"], 4))
+            rows[name] = found
+            print(f"{name:20} {np.mean(found):.4f}", found, flush=True)
             (self.out / "ablations.json").write_text(json.dumps(rows, indent=1))
 
     def train(self) -> None:
         data = self.data()
         outcome = adapter.train(data, self.out / "train", self.config)
         (self.out / GRAPH).write_bytes(outcome.graph)
+        (self.out / KERNELS).write_bytes(to_bytes({name: kernel for name, kernel in outcome.kernels.items() if not name.startswith("number-of")}))
         (self.out / "tasks.json").write_text(json.dumps([asdict(task) for task in outcome.tasks], indent=1))
         print(json.dumps({name: {key: found[key] for key in ("SRCC", "MAE", "coverage", "best baseline")} for name, found in outcome.report.items()}, indent=1))
 
@@ -122,7 +137,12 @@ class Run:
         found = [judge.answers(half) for half in halves]
         threshold = matcher.best_threshold(found[0])
         wrong = [matcher.errors(half, threshold) for half in found]
-        figures = {"examples": len(made), "threshold": threshold, **{f"wrong, half {i + 1}": round(len(wrong[i]) / len(found[i]), 4) for i in range(2)}}
+        figures = {
+            "examples": len(made),
+            "threshold": threshold,
+            "by hand, unseen": len(found[1]),
+            **{f"wrong, half {i + 1}": round(len(wrong[i]) / len(found[i]), 4) for i in range(2)},
+        }
         print(figures)
         for one, answer, sure in wrong[0]:  # those of the other half are nobody's business: they measure
             print(f"  {one.text!r}: {one.answer or 'none'} expected, {answer or 'none'} ({sure:.2f})")
@@ -133,7 +153,6 @@ class Run:
         """Write the pack: tasks (counting as one open task), subjects, matcher."""
         data = self.data()
         tasks = [named(Task.read(record)) for record in self.trained()]
-        tasks = [task if task.log2 else self.stacked(data, task) for task in tasks]
         shipped = [
             dataclasses.replace(task, subject=self.subject(task.name), wording=WORDINGS[task.name], figures={})
             for task in tasks
@@ -142,12 +161,14 @@ class Run:
         figures = {task.name: task.figures for task in tasks if not task.log2 or self.counts_well()} | {
             "matcher": json.loads((self.out / "matcher.json").read_text())
         }
+        figures["quality apart"] = self.quality_apart(data, next(task for task in tasks if task.name == "quality"))
         figures["applies"] = json.loads((self.out / "applies.json").read_text())
-        if (self.out / "folds.json").exists():
-            figures["five folds"] = json.loads((self.out / "folds.json").read_text())
+        for name, file in (("five folds", "folds.json"), ("ablations", "ablations.json")):
+            if (self.out / file).exists():
+                figures[name] = json.loads((self.out / file).read_text())
         if self.counts_well():
             shipped.append(self.counting(tasks))
-        files = {GRAPH: (self.out / GRAPH).read_bytes(), MATCHER: (self.out / MATCHER).read_bytes()}
+        files = {name: (self.out / name).read_bytes() for name in (GRAPH, KERNELS, MATCHER)}
         space = data.features.view.space
         config = {"tasks": [asdict(task) for task in shipped], "size": self.config.size, "fact_mean": np.nanmean(data.features.facts, axis=0).round(6).tolist()}
         card = HeadCard("mini-ranking", "adapter", space.backbone, space.fingerprint, config, licence="CC BY-NC 4.0", data=DATA, figures=figures, limits=LIMITS)
@@ -159,12 +180,13 @@ class Run:
     def collection(self, *paths: str) -> Collection:
         return Collection(*paths, settings=Settings(store=str(self.out / "store"), max_megapixels=64))
 
+    @cached_property
     def file(self) -> labels.LabelFile:
         return labels.read(self.out / "photos" / "labels.jsonl")
 
     def data(self) -> Data:
         """All tasks; official val splits decide, a part of the training photos calibrates; computed labels are added."""
-        file = self.file()
+        file = self.file
         data = labelled.gather(file, self.collection(*file.paths), self.config)
         for one in data.tasks:
             one.task = named(one.task)
@@ -192,29 +214,20 @@ class Run:
         return {str(self.out / "photos" / row["path"]): row["group"] for row in rows}
 
     def set_fold(self, data: Data, groups: dict[str, str], fold: int) -> None:
-        """Split every task anew: a fifth by group for testing, the rest for training, choosing and calibrating."""
-        paths = self.file().paths
+        """Split every task anew: a fifth by group for testing, the rest for training, choosing and calibrating; degraded copies only teach."""
+        paths = self.file.paths
         for one in data.tasks:
             names = np.array([groups[paths[row]] for row in one.rows.tolist()])
             _, number = np.unique(names, return_inverse=True)
             place = np.random.default_rng(5).permutation(number.max() + 1)[number]
             inner = split_by_group(number, self.config)
             one.split[:] = np.where(place % FOLDS == fold, TEST, np.where(inner == CAL, TRAIN, inner))
+            one.split[self.degraded(one)] = TRAIN
 
-    def fold_figures(self, data: Data, groups: dict[str, str], one: TaskData) -> dict:
-        """Adapter and ridge over all folds' test photos, with a paired bootstrap of the difference."""
-        ours, ridge = np.full(len(one.rows), np.nan), np.full(len(one.rows), np.nan)
-        for fold in range(FOLDS):
-            self.set_fold(data, groups, fold)
-            test, train, valid = np.flatnonzero(one.split == TEST), one.of(TRAIN), one.of(VAL)
-            x = data.features.pooled[one.rows]
-            weights, bias = ridge_axis(x, one, train, valid)
-            ridge[test] = x[test] @ weights + bias
-            ours[test] = graph_scores((self.out / "folds" / str(fold) / GRAPH).read_bytes(), data, one.rows[test], one.task.instruction)
-        held = np.flatnonzero(one.values > 0) if one.task.log2 else np.arange(len(one.rows))  # counts: over photos that hold the class
-        y, a, b = one.values[held], ours[held], ridge[held]
-        return {"adapter": asdict(metrics.with_interval(metrics.srcc, y, a)), "ridge": asdict(metrics.with_interval(metrics.srcc, y, b)),
-                "difference": asdict(metrics.paired_difference(metrics.srcc, y, a, b)), "photos": len(held)}  # fmt: skip
+    def degraded(self, one: TaskData) -> np.ndarray:
+        """Which rows of a task are synthetic degradations or the clean photos they were made of: bool [n]."""
+        paths = self.file.paths
+        return np.array([Path(paths[row]).parent.name == "degraded" for row in one.rows.tolist()])
 
     def keep_portraits_apart(self, data: Data, paths: list[str]) -> None:
         """Faces pasted into scenes only teach: measured and calibrated is on real photos, and never on a face that a portrait shows."""
@@ -232,7 +245,7 @@ class Run:
         """Fit the probe "the photo shows a face" on embeddings: weights and bias; strength and bias by half of the validation photos."""
         if name != SUBJECT:
             return ()
-        rows, portraits = self.subject_rows(), [label.path for label in self.file().labels if "/portraits/" in label.path]
+        rows, portraits = self.subject_rows(), [label.path for label in self.file.labels if "/portraits/" in label.path]
         paths = [str(self.out / "photos" / row["path"]) for row in rows] + portraits
         x = self.pooled(paths)
         holds, train = (
@@ -262,18 +275,20 @@ class Run:
         return json.loads((self.out / "tasks.json").read_text())
 
     def counts_well(self) -> bool:
-        """Counting ships only if, over its tasks, it beats ridge regression on validation."""
+        """Counting ships, as one open task without a kernel regression, only if the network beats ridge regression over its tasks on validation."""
         found = [task["figures"] for task in self.trained() if task["name"].startswith("number-of")]
-        return float(np.mean([one["SRCC"]["value"] for one in found])) > float(np.mean([one["baselines"]["ridge"]["SRCC"] for one in found]))
+        return float(np.mean([one["SRCC alone"]["network"] for one in found])) > float(np.mean([one["baselines"]["ridge"]["SRCC"] for one in found]))
 
-    def stacked(self, data: Data, task: Task) -> Task:
-        """The task with its linear part, calibrated and measured anew."""
+    def quality_apart(self, data: Data, task: Task) -> dict:
+        """SRCC on validation photos of rated and of degraded photos apart."""
         one = next(one for one in data.tasks if one.task.name == task.name)
-        scores, pooled = graph_scores((self.out / GRAPH).read_bytes(), data, one.rows, task.instruction), data.features.pooled[one.rows]
-        task = adapter.stacked(one, task, scores, pooled)
-        joined = task.stacked(scores, pooled)
-        task = adapter.calibrated(dataclasses.replace(one, task=task), joined)
-        return dataclasses.replace(task, figures=adapter.measured(one, task, joined, task.figures["baselines"]) | {"share of the network": task.share})
+        pooled, facts = data.features.pooled[one.rows], data.features.facts[one.rows]
+        scores = graph_scores((self.out / GRAPH).read_bytes(), data, one.rows, task.instruction)
+        scores = mixed(scores, read_bytes((self.out / KERNELS).read_bytes())[task.name].scores(pooled, facts), task.share)
+        parts = {"BIQ2021": ~self.degraded(one), "degradations": self.degraded(one)}
+        valid = one.split == VAL
+        return {name: asdict(metrics.with_interval(metrics.srcc, one.values[valid & part], scores[valid & part])) | {"photos": int((valid & part).sum())}
+                for name, part in parts.items()}  # fmt: skip
 
     def counting(self, tasks: list[Task]) -> Task:
         """All counting tasks as one open task; its intervals are the mean of theirs."""
@@ -282,6 +297,38 @@ class Run:
         widths = np.mean([np.interp(knots, task.knots, task.widths) for task in parts], axis=0)
         return dataclasses.replace(parts[0], name="count", instruction=photos.COUNT, figures={}, subject_z=1.0,
                                    knots=tuple(knots.tolist()), widths=tuple(widths.round(4).tolist()))  # fmt: skip
+
+
+def fold_figures(tasks: list[TaskData], ours: dict[str, np.ndarray], ridge: dict[str, np.ndarray]) -> dict:
+    """Adapter and ridge over all folds' test photos, with a paired bootstrap of the difference; counts over photos that hold the class, and their mean."""
+    figures, held = {}, {}
+    for one in tasks:
+        name = one.task.name
+        tested = np.isfinite(ours[name]) & ((one.values > 0) | (not one.task.log2))
+        held[name] = (one.values[tested], ours[name][tested], ridge[name][tested])
+        y, a, b = held[name]
+        figures[name] = {"adapter": asdict(metrics.with_interval(metrics.srcc, y, a)), "ridge": asdict(metrics.with_interval(metrics.srcc, y, b)),
+                         "difference": asdict(metrics.paired_difference(metrics.srcc, y, a, b)), "photos": len(y)}  # fmt: skip
+    counted = [held[one.task.name] for one in tasks if one.task.log2]
+    return figures | ({"counts, mean of series": macro_figures(counted)} if counted else {})
+
+
+def macro_figures(series: list[tuple[np.ndarray, np.ndarray, np.ndarray]], rounds: int = 500) -> dict:
+    """Means over series of (labels, adapter, ridge), and an interval of the difference over photos resampled within each."""
+    rng = np.random.default_rng(0)
+
+    def means(draws: list[np.ndarray]) -> np.ndarray:
+        return np.nanmean([[metrics.srcc(y[some], p[some]) for p in (a, b)] for (y, a, b), some in zip(series, draws, strict=True)], axis=0)
+
+    whole = means([np.arange(len(y)) for y, _, _ in series])
+    drawn = [means([rng.integers(len(y), size=len(y)) for y, _, _ in series]) for _ in range(rounds)]
+    low, high = np.percentile([one[0] - one[1] for one in drawn], [2.5, 97.5])
+    return {
+        "adapter": float(whole[0]),
+        "ridge": float(whole[1]),
+        "difference": {"value": float(whole[0] - whole[1]), "low": float(low), "high": float(high)},
+        "series": len(series),
+    }
 
 
 def named(task: Task) -> Task:
@@ -326,6 +373,7 @@ def main() -> None:
     parser.add_argument("--stages", default=",".join(STAGES), help="which stages, by commas")
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--steps", type=int, default=120, help="batches an epoch")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change a setting of the recipe, as `finetune adapter` does")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     run = Run(options)

@@ -75,7 +75,7 @@ def test_train_rank_and_rank_again(run: Run, labelled: Path) -> None:
     assert lines[0].startswith("'sort by redness': 60 labelled photos, 0 to 59 points (")
     assert lines[1].startswith("sort-by-redness: SRCC ") and any(line.startswith("  ridge: SRCC") for line in lines)
     pack = packs.find("redness")
-    assert set(pack.card.files) == {"head.onnx", "sort-by-redness.png"} and pack.card.space
+    assert set(pack.card.files) == {"head.onnx", "kernels.npz", "sort-by-redness.png"} and pack.card.space
     Image.open(pack.file("sort-by-redness.png")).verify()
     shutil.copytree(labelled / "photos", labelled / "fresh")
     first = run("rank", "fresh", "sort by redness", "--json", "--explain")

@@ -12,7 +12,9 @@ from tests.recipes import planted
 
 from rankclip.errors import InputError, ModelError
 from rankclip.evaluation import ranking as metrics
-from rankclip.training import adapter, released
+from rankclip.heads.adapter import mixed
+from rankclip.heads.kernel import read_bytes, similarity, to_bytes
+from rankclip.training import adapter, kernels, released
 from rankclip.training.adapter import Config
 from rankclip.training.models.adapter import AdapterFull, LossConfig
 from rankclip.training.models.adapter import Config as ModelConfig
@@ -160,3 +162,52 @@ def test_training_only_sees_its_split() -> None:
     one = data.tasks[0]
     drawn = np.concatenate([adapter.draw(one, FULL, np.random.default_rng(seed)) for seed in range(50)])
     assert set(one.split[drawn].tolist()) == {TRAIN}
+
+
+def facts_and_labels() -> tuple[TaskData, np.ndarray, np.ndarray]:
+    """A task whose values are half in the embedding, half in the logarithm of a pixel fact."""
+    rng = np.random.default_rng(2)
+    pooled, facts = planted.unit(rng.normal(size=(300, 16))), rng.lognormal(-3, 1, size=(300, 7)).astype(np.float32)
+    values = 4 * pooled[:, 0] + np.log10(facts[:, 6])
+    return planted.task("text", np.arange(300), values.astype(float)), pooled, facts
+
+
+def test_the_kernel_regression_reads_embedding_and_facts() -> None:
+    one, pooled, facts = facts_and_labels()
+    valid = one.of(VAL)
+    kernel = kernels.fit(one, pooled, facts)
+    assert kernel.fact_weight > 0 and metrics.srcc(one.values[valid], kernel.scores(pooled, facts)[valid]) > 0.95
+    assert np.isfinite(kernel.scores(pooled, np.full_like(facts, np.nan))).all(), "a photo without facts has a score"
+    without = kernels.fit(one, pooled, np.full_like(facts, np.nan))
+    assert without.fact_weight == 0 and metrics.srcc(one.values[valid], without.scores(pooled, facts)[valid]) < 0.9
+    again = read_bytes(to_bytes({"a": kernel, "a/b": without}))
+    assert np.array_equal(again["a"].scores(pooled, facts), kernel.scores(pooled, facts)) and again["a/b"].fact_weight == 0
+
+
+def test_the_kernel_regression_is_that_of_the_book_where_all_photos_are_centres() -> None:
+    one, pooled, facts = facts_and_labels()
+    kernel = kernels.fit(one, pooled, np.full_like(facts, np.nan))
+    centres, train = (kernel.centres * kernel.steps).astype(np.float64), one.of(TRAIN)
+    assert len(centres) == len(train)
+    gram, wanted = similarity(centres, centres, kernel.gamma, kernel.linear), one.task.standardised(one.values)
+    by_hand = [kernel.bias + similarity(pooled.astype(np.float64), centres, kernel.gamma, kernel.linear)
+               @ np.linalg.solve(gram + strength * np.eye(len(train)), wanted[train] - kernel.bias) for strength in kernels.STRENGTHS]  # fmt: skip
+    assert min(float(np.abs(kernel.scores(pooled, facts) - each).max()) for each in by_hand) < 0.02, "but for eight bits of the centres"
+
+
+def test_the_mix_takes_the_part_that_knows() -> None:
+    one, pooled, facts = facts_and_labels()
+    truth, noise = one.task.standardised(one.values), np.random.default_rng(3).normal(size=300).astype(np.float32)
+    assert kernels.share_of_network(one, noise, truth) <= 0.1 and kernels.share_of_network(one, truth, noise) >= 0.9
+
+
+def test_a_trained_head_has_its_kernel_regression(tmp_path: Path) -> None:
+    data = planted.axes(size=300, texts=1)
+    outcome = adapter.train(data, tmp_path, dataclasses.replace(LITE, epochs=1, steps_an_epoch=5))
+    found, beside = outcome.report["text 0"], outcome.kernels["text 0"]
+    assert found["share of the network"] == outcome.tasks[0].share < 0.5, "five steps teach the network nothing"
+    valid = data.tasks[0].of(VAL)
+    scores = mixed(
+        graph_scores(outcome.graph, data, valid, "text 0"), beside.scores(data.features.pooled[valid], data.features.facts[valid]), outcome.tasks[0].share
+    )
+    assert metrics.srcc(data.tasks[0].values[valid], scores) == pytest.approx(found["SRCC"]["value"], abs=2e-3) and found["SRCC"]["value"] > 0.9

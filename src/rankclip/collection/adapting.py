@@ -118,7 +118,7 @@ def cached_scores(adapter: Adapter, match: Match, parts: Parts, rows: np.ndarray
         parts.progress.start(len(ready), "photos")
         fresh = adapter.scores(lambda some: table.tokens(ready[some]), table.facts[ready], table.pooled[ready], states, mask, parts.progress.advance)
         parts.progress.done()
-        known[lacking[ready]] = match.task.stacked(fresh, table.pooled[ready])
+        known[lacking[ready]] = adapter.joined(match.task, fresh, table.pooled[ready], table.facts[ready])
         parts.store.cache_scores(parts.view, key, known)
     return known[rows]
 

@@ -371,7 +371,7 @@ def adapter_values(comparer: Comparer, a: Reference, b: Reference) -> list[Attri
         if applies is not None and not applies.all():
             continue
         states, mask = adapter.text(task.instruction, comparer.embed, lambda texts: text_states(comparer.collection.text_engine, texts))
-        scores = task.stacked(adapter.scores(lambda rows: tokens[rows], facts, pooled, states, mask), pooled)
+        scores = adapter.joined(task, adapter.scores(lambda rows: tokens[rows], facts, pooled, states, mask), pooled, facts)
         values, intervals = task.values(scores), task.intervals(scores)
         distance = float(values[0] - values[1])
         if abs(distance) > float((intervals[:, 1] - intervals[:, 0]).max()) / 2:

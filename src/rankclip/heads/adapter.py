@@ -1,7 +1,8 @@
 """The ranking-aware adapter at work: stored patch tokens and an instruction -> values in the unit of the labels. NumPy and ONNX Runtime.
 
-A pack holds `head.onnx` (tokens, facts, pooled embedding, instruction -> score) and, where it was trained to tell instructions apart,
-`matcher.npz`. Its card lists the tasks it knows; a score is standardised for its task, and only a known task gives values with a unit.
+A pack holds `head.onnx` (tokens, facts, pooled embedding, instruction -> score), `kernels.npz` (what is mixed with the network's score) and, where
+it was trained to tell instructions apart, `matcher.npz`. Its card lists the tasks it knows; a score is standardised for its task, and only a known
+task gives values with a unit.
 
 Source: Yu et al. 2025 (ICLR), regression head only: the pair head is for training (it is not transitive).
 """
@@ -20,6 +21,8 @@ from typing import Any
 import numpy as np
 
 from rankclip.errors import ModelError
+from rankclip.heads import kernel
+from rankclip.heads.kernel import KERNELS, Kernel
 from rankclip.heads.packs import Pack
 from rankclip.heads.wording import Wording, order
 from rankclip.instructions import Instruction, parse
@@ -49,8 +52,7 @@ class Task:
     high: float = math.inf
     knots: tuple[float, ...] = ()  # predictions (transformed) at which the 80 % half widths below hold
     widths: tuple[float, ...] = ()
-    linear: tuple[float, ...] = ()  # a linear part on the pooled embedding that is added to the network's score: D weights, bias
-    share: float = 1.0  # of the network's score in that sum
+    share: float = 1.0  # of the network's score beside the kernel regression, where the pack has one for this task
     subject: tuple[float, ...] = ()  # linear probe "the photo holds it" on the pooled embedding: D weights, bias
     subject_z: float | None = None  # or, for an open task, the least z-score of the photo's cosine with the subject's name
     wording: Wording = Wording()  # the words by which it is asked for
@@ -59,19 +61,12 @@ class Task:
     @classmethod
     def read(cls, record: Mapping[str, Any]) -> Task:
         """Make a task of its record in a card. Raises TypeError for unknown or missing keys."""
-        lists = {name: tuple(record.get(name, ())) for name in ("knots", "widths", "linear", "subject")}
+        lists = {name: tuple(record.get(name, ())) for name in ("knots", "widths", "subject")}
         return cls(**{**record, **lists, "wording": Wording.read(record.get("wording", {}))})
 
     @property
     def open(self) -> bool:
         return SUBJECT in self.instruction
-
-    def stacked(self, scores: np.ndarray, pooled: np.ndarray) -> np.ndarray:
-        """Join the network's scores, float32 [N], with the linear part. pooled: float32 [N, D]."""
-        if not self.linear:
-            return scores
-        weights = np.array(self.linear, np.float32)
-        return np.asarray(self.share * scores + pooled @ weights[:-1] + weights[-1], np.float32)
 
     def values(self, scores: np.ndarray) -> np.ndarray:
         """Turn scores into the labels' unit, float32 [N]."""
@@ -116,8 +111,8 @@ class Adapter:
     @property
     def key(self) -> str:
         """Names the weights in the score cache."""
-        linear = zlib.crc32(repr([task.linear for task in self.tasks]).encode())
-        return f"{self.pack.name}|{self.pack.card.files[GRAPH][:16]}|{linear:08x}"
+        beside = zlib.crc32(repr([self.pack.card.files.get(KERNELS), *(task.share for task in self.tasks)]).encode())
+        return f"{self.pack.name}|{self.pack.card.files[GRAPH][:16]}|{beside:08x}"
 
     # ------------------------------------------------------------ which task an instruction asks for
 
@@ -184,6 +179,15 @@ class Adapter:
             advance(len(rows))
         return out
 
+    def joined(self, task: Task, scores: np.ndarray, pooled: np.ndarray, facts: np.ndarray) -> np.ndarray:
+        """Mix the network's scores, float32 [N], with the task's kernel regression. pooled: float32 [N, D]. facts: float32 [N, 7], NaN where unknown."""
+        beside = self._kernels.get(task.name)
+        return scores if beside is None else mixed(scores, beside.scores(pooled, facts), task.share)
+
+    @cached_property
+    def _kernels(self) -> dict[str, Kernel]:
+        return kernel.read_bytes(self.pack.file(KERNELS).read_bytes()) if KERNELS in self.pack.card.files else {}
+
     def applies(self, task: Task, pooled: np.ndarray, embed: Embed, text: str, null: tuple[float, float]) -> np.ndarray | None:
         """Say which photos hold the task's subject, bool [N]; None where the head does not know."""
         if task.subject:
@@ -202,6 +206,11 @@ class Adapter:
     @cached_property
     def _session(self) -> Any:
         return self.pack.session(GRAPH)
+
+
+def mixed(scores: np.ndarray, beside: np.ndarray, share: float) -> np.ndarray:
+    """Mean of the network's scores and those beside them, float32 [N]."""
+    return np.asarray(share * scores + (1 - share) * beside, np.float32)
 
 
 @dataclass(frozen=True, slots=True)

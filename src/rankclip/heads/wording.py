@@ -128,8 +128,8 @@ def words_of(instruction: str) -> Wording:
     known = ordering()
     runs = [" ".join(words) for strange, words in groupby(phrases(instruction, known), lambda phrase: phrase not in known) if strange]
     pair = axes().get(runs[0]) if runs else None
-    ends = ((pair.positive,), (pair.negative,)) if pair is not None and pair.form == "adj" else ((), ())
-    return Wording(*ends, names=tuple(runs[:1]), subjects=tuple(runs[1:]))
+    ends = (pair.positive, pair.negative) if pair is not None and pair.form == "adj" else ()
+    return Wording(more=ends[:1], less=ends[1:], names=tuple(runs[:1]), subjects=tuple(runs[1:]))
 
 
 def of_photos_only(pieces: Sequence[Piece]) -> bool:

@@ -13,7 +13,7 @@ import dataclasses
 import json
 import tempfile
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,10 @@ from torch import Tensor, nn
 
 from rankclip.errors import InputError
 from rankclip.evaluation import ranking as metrics
-from rankclip.heads.adapter import Task
-from rankclip.training import runs
-from rankclip.training.baselines import baselines, ridge_axis
+from rankclip.heads.adapter import Task, mixed
+from rankclip.heads.kernel import Kernel
+from rankclip.training import kernels, runs
+from rankclip.training.baselines import baselines
 from rankclip.training.models.adapter import AdapterFull, AdapterLite, LiteConfig, LossConfig, bradley_terry, loss
 from rankclip.training.models.adapter import Config as ModelConfig
 from rankclip.training.tasks import CAL, TRAIN, VAL, Data, TaskData
@@ -45,6 +46,7 @@ class Config:
     pair: bool = True  # the pair branch
     pooled: bool = True  # the pooled embedding as one more token
     facts: bool = True  # the stored pixel facts as one more token: a small input hides sharpness
+    kernel: bool = True  # a kernel regression beside the network, mixed at the share that validation prefers
     batch: int = 64
     epochs: int = 30
     steps_an_epoch: int = 0  # 0: as many as go once over the labels
@@ -64,12 +66,17 @@ class Config:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a run gives: the graph, the tasks with their calibration, and the report."""
+    """What a run gives: the graph, the tasks with their calibration and figures, and the kernel regressions beside the network, by task."""
 
     graph: bytes
     tasks: list[Task]
-    report: dict[str, Any]
     config: Config
+    kernels: dict[str, Kernel] = field(default_factory=dict)
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """The figures of each task."""
+        return {task.name: task.figures for task in self.tasks}
 
 
 # ---------------------------------------------------------------- model
@@ -192,9 +199,10 @@ def train(
     # ------------------------------------------------------------ calibration, figures, export
     averaged.load_state_dict(chosen)
     averaged.eval()
-    tasks, report = finish(averaged, data, base, config, team.device)
-    log.write(event="done", **report)
-    return Outcome(export(averaged.cpu(), data, config), tasks, report, config)
+    done = finish(averaged, data, base, config, team.device)
+    log.write(event="done", **{one.task.name: one.task.figures for one in done})
+    beside = {one.task.name: one.kernel for one in done if one.kernel is not None}
+    return Outcome(export(averaged.cpu(), data, config), [one.task for one in done], config, beside)
 
 
 def pick_task(tasks: list[TaskData], rng: np.random.Generator) -> int:
@@ -266,20 +274,45 @@ def validate(model: nn.Module, data: Data, one: TaskData, config: Config, device
 # ---------------------------------------------------------------- after training
 
 
-def finish(model: nn.Module, data: Data, base: dict[str, Any], config: Config, device: torch.device) -> tuple[list[Task], dict[str, Any]]:
-    """Calibrate each task's intervals and measure it on validation."""
-    tasks, report = [], {}
+def finish(model: nn.Module, data: Data, base: dict[str, Any], config: Config, device: torch.device) -> list[Completed]:
+    """Complete each task: kernel regression, intervals, figures on validation."""
+    done = []
     for one in data.tasks:
         if len(one.winners):
-            tasks.append(one.task)
-            report[one.task.name] = {"pair accuracy": (validate(model, data, one, config, device) + 1) / 2}
-            continue
-        scores = predict(model, data, one.rows, one.task.instruction, config, device)
+            figures = {"pair accuracy": (validate(model, data, one, config, device) + 1) / 2}
+            done.append(Completed(dataclasses.replace(one.task, figures=figures), None))
+        else:
+            scores = predict(model, data, one.rows, one.task.instruction, config, device)
+            done.append(completed(one, data, scores, base[one.task.name], config))
+    return done
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """A trained task with its intervals and figures, and the kernel regression beside the network; duels have none."""
+
+    task: Task
+    kernel: Kernel | None
+
+
+def completed(one: TaskData, data: Data, scores: np.ndarray, base: dict[str, dict[str, float]], config: Config) -> Completed:
+    """Put a kernel regression beside the network (unless `config.kernel` is off), then calibrate and measure.
+
+    scores: float32 [n], the network's, for all rows of the task. Source of the mix: stacking (Wolpert 1992) with one weight.
+    """
+    if not config.kernel:
         task = calibrated(one, scores)
-        found = measured(one, task, scores, base[one.task.name])
-        tasks.append(dataclasses.replace(task, figures=found))
-        report[one.task.name] = found
-    return tasks, report
+        return Completed(dataclasses.replace(task, figures=measured(one, task, scores, base)), None)
+    pooled, facts = data.features.pooled[one.rows], data.features.facts[one.rows]
+    kernel = kernels.fit(one, pooled, facts, seed=config.seed)
+    beside = kernel.scores(pooled, facts)
+    task = dataclasses.replace(one.task, share=kernels.share_of_network(one, scores, beside))
+    joined = mixed(scores, beside, task.share)
+    task = calibrated(dataclasses.replace(one, task=task), joined)
+    valid = one.of(VAL)
+    alone = {name: metrics.srcc(one.values[valid], part[valid]) for name, part in (("network", scores), ("kernel regression", beside))}
+    figures = measured(one, task, joined, base) | {"SRCC alone": alone, "share of the network": task.share}
+    return Completed(dataclasses.replace(task, figures=figures), kernel)
 
 
 def measured(one: TaskData, task: Task, scores: np.ndarray, base: dict[str, dict[str, float]]) -> dict[str, Any]:
@@ -314,23 +347,6 @@ def calibrated(one: TaskData, scores: np.ndarray) -> Task:
         knots.append(float(at[part].mean()))
         widths.append(float(error[min(len(error) - 1, int(np.ceil(0.8 * (len(error) + 1))) - 1)]))
     return dataclasses.replace(one.task, knots=tuple(knots), widths=tuple(widths))
-
-
-STEPS = np.linspace(0, 1, 11)  # shares of the linear part that are tried
-AS_GOOD = 1e-3  # SRCC
-
-
-def stacked(one: TaskData, task: Task, scores: np.ndarray, pooled: np.ndarray) -> Task:
-    """Add a linear part to a task: ridge on the embedding, mixed with the network's scores at the share that validation prefers.
-
-    scores: float32 [n], the network's, for all rows of the task. pooled: float32 [n, D]. Of shares as good as the best, the simplest is taken,
-    which is the one with most of the linear part. Source: stacking (Wolpert 1992) with one weight.
-    """
-    weights, bias = ridge_axis(pooled, one, one.of(TRAIN), one.of(VAL))
-    valid, line = one.of(VAL), pooled @ weights + bias
-    reached = np.array([metrics.srcc(one.values[valid], (1 - part) * scores[valid] + part * line[valid]) for part in STEPS])
-    part = float(STEPS[reached >= reached.max() - AS_GOOD].max())
-    return dataclasses.replace(task, linear=(*(part * weights).round(5).tolist(), round(part * float(bias), 5)), share=round(1 - part, 2))
 
 
 class Scorer(nn.Module):

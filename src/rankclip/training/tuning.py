@@ -14,7 +14,8 @@ from rankclip.collection import Collection
 from rankclip.errors import InputError, Interrupted
 from rankclip.evaluation import labels, plots
 from rankclip.heads import packs
-from rankclip.heads.adapter import GRAPH
+from rankclip.heads.adapter import GRAPH, mixed
+from rankclip.heads.kernel import KERNELS, to_bytes
 from rankclip.heads.packs import HeadCard, Pack
 from rankclip.settings import Settings, user_folder
 from rankclip.training import adapter, labelled, runs
@@ -60,7 +61,8 @@ class AdapterJob:
             outcome = baseline_outcome(data, self.config) if baseline else self._train(data, name, team)
             if not team.leads:
                 return Done([], None, "")
-        pack = packs.write(packs.user_packs() / name, card(name, data, outcome, source), {GRAPH: outcome.graph, **scatters(data, outcome)})
+        files = {GRAPH: outcome.graph, **({KERNELS: to_bytes(outcome.kernels)} if outcome.kernels else {}), **scatters(data, outcome)}
+        pack = packs.write(packs.user_packs() / name, card(name, data, outcome, source), files)
         return Done([*said, *told(outcome)], pack, data.tasks[0].task.instruction)
 
     def take_over(self, checkpoint: Path, instruction: str) -> Done:
@@ -155,7 +157,10 @@ def scatters(data: Data, outcome: Outcome) -> dict[str, bytes]:
     for one, task in zip(data.tasks, outcome.tasks, strict=True):
         if len(one.rows):
             valid = one.of(VAL)
-            scores = graph_scores(outcome.graph, data, one.rows[valid], task.instruction)
+            rows = one.rows[valid]
+            scores = graph_scores(outcome.graph, data, rows, task.instruction)
+            if (beside := outcome.kernels.get(task.name)) is not None:
+                scores = mixed(scores, beside.scores(data.features.pooled[rows], data.features.facts[rows]), task.share)
             found[f"{task.name}.png"] = plots.scatter(one.values[valid], task.values(scores), title=task.instruction, unit=task.unit)
     return found
 
@@ -172,4 +177,4 @@ def baseline_outcome(data: Data, config: Config) -> Outcome:
     found = adapter.measured(one, task, scores, base)
     task = dataclasses.replace(task, figures=found)
     graph = adapter.export(adapter.LinearScorer(weights, bias), data, dataclasses.replace(config, size="lite"))
-    return Outcome(graph, [task], {task.name: found}, dataclasses.replace(config, size="ridge"))
+    return Outcome(graph, [task], dataclasses.replace(config, size="ridge"))

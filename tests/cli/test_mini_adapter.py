@@ -1,0 +1,84 @@
+"""The shipped adapter: which instructions reach it, without torch, and large photos above their blurred and noisy copies."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+from tests.conftest import Run, rankclip_command, subprocess_environment
+
+from rankclip.collection import Collection
+from rankclip.heads import packs
+from rankclip.heads.adapter import Adapter, Match
+from rankclip.instructions import parse
+from rankclip.photos import samples
+from rankclip.settings import DEFAULT_MODEL, Settings
+
+BY_HAND = Path(__file__).parents[2] / "examples/train_adapter/instructions.tsv"
+WRONG = 0.03  # of the half that nobody looked at while the words were collected
+
+
+@pytest.fixture
+def folder(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("RANKCLIP_MODEL", DEFAULT_MODEL)
+    monkeypatch.setenv("RANKCLIP_ENGINE", "auto")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def written_by_hand(adapter: Adapter) -> list[tuple[str, str]]:
+    """Text and answer; nobody answers for a task that the pack does not have."""
+    lines = [line.split("\t") for line in BY_HAND.read_text().splitlines() if line and not line.startswith("#")]
+    names = {task.name for task in adapter.tasks}
+    return [(text, answer if answer[:-1] in names else "") for text, answer in lines]
+
+
+def test_instructions_written_by_hand_reach_the_right_task(run: Run, folder: Path) -> None:
+    Image.new("RGB", (64, 48), (200, 30, 30)).save(folder / "red.png")
+    assert run("embed", "red.png", "--store", "here").code == 0
+    adapter = Adapter(packs.find("mini-ranking"))
+    rows = written_by_hand(adapter)
+    unseen = rows[1::2]
+    assert len(rows) >= 400 and sum(bool(answer) for _, answer in unseen) >= 60 and sum(not answer for _, answer in unseen) >= 60
+    embed = Collection("red.png", settings=Settings(model=DEFAULT_MODEL, store="here")).embed_texts
+
+    def said(match: Match | None) -> str:
+        return "" if match is None else f"{match.task.name}{'-' if match.ascending else '+'}"
+
+    wrong = sum(said(adapter.match(parse(text), embed)) != answer for text, answer in unseen)
+    assert wrong <= WRONG * len(unseen), f"{wrong} of {len(unseen)}"
+
+
+def test_it_ranks_where_torch_is_broken(folder: Path) -> None:
+    samples.make_demo(folder / "photos")
+    for name in ("torch", "torchvision", "open_clip"):
+        (folder / "broken" / name).mkdir(parents=True)
+        (folder / "broken" / name / "__init__.py").write_text(f"raise ImportError('{name} is broken here', name='{name}')\n")
+    environment = subprocess_environment()
+    environment["PYTHONPATH"] = f"{folder / 'broken'}:{environment['PYTHONPATH']}"
+    done = subprocess.run(rankclip_command("rank", "photos", "older faces first", "--json", "--top", "2"), env=environment, capture_output=True, timeout=120)
+    hits = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 0 and [hit["unit"] for hit in hits] == ["years", "years"], done.stderr
+
+
+def test_large_photos_rank_above_their_blurred_and_noisy_copies(run: Run, folder: Path) -> None:
+    samples.make_demo(folder / "small")
+    (folder / "large").mkdir()
+    for name in ("cat", "coffee", "motorcycle"):
+        image = Image.open(next((folder / "small").glob(f"{name}.*"))).convert("RGB").resize((4000, 3000), Image.Resampling.BICUBIC)
+        original = grainy(image, 7)
+        original.save(folder / f"large/{name}_original.jpg", quality=90)
+        original.filter(ImageFilter.GaussianBlur(6)).save(folder / f"large/{name}_blurred.jpg", quality=90)
+        grainy(original, 30).save(folder / f"large/{name}_noisy.jpg", quality=90)
+    done = run("rank", "large", "technically best photos first")
+    assert done.code == 0, done.err
+    place = {Path(line).stem: number for number, line in enumerate(done.lines)}
+    for name in ("cat", "coffee", "motorcycle"):
+        assert place[f"{name}_original"] < min(place[f"{name}_blurred"], place[f"{name}_noisy"]), done.lines
+
+
+def grainy(image: Image.Image, strength: float) -> Image.Image:
+    grain = np.random.default_rng(0).standard_normal((image.height, image.width, 1), np.float32) * strength
+    return Image.fromarray(np.clip(np.asarray(image, np.float32) + grain, 0, 255).astype(np.uint8))
