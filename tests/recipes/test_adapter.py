@@ -199,6 +199,8 @@ def test_the_mix_takes_the_part_that_knows() -> None:
     one, pooled, facts = facts_and_labels()
     truth, noise = one.task.standardised(one.values), np.random.default_rng(3).normal(size=300).astype(np.float32)
     assert kernels.share_of_network(one, noise, truth) <= 0.1 and kernels.share_of_network(one, truth, noise) >= 0.9
+    same = dataclasses.replace(one, values=np.ones(300))
+    assert 0 <= kernels.share_of_network(same, truth, noise) <= 1, "validation labels that are all the same prefer nothing"
 
 
 def test_a_trained_head_has_its_kernel_regression(tmp_path: Path) -> None:

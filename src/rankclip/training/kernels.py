@@ -83,5 +83,5 @@ def share_of_network(one: TaskData, scores: np.ndarray, beside: np.ndarray) -> f
     """The network's share in the mix that validation prefers; of those as good as the best, the largest: what errs differently helps on
     photos unlike these. scores, beside: float32 [n]."""
     valid = one.of(VAL)
-    reached = np.array([metrics.srcc(one.values[valid], share * scores[valid] + (1 - share) * beside[valid]) for share in SHARES])
-    return round(float(SHARES[reached >= np.nanmax(reached) - AS_GOOD].max()), 2)
+    reached = np.nan_to_num([metrics.srcc(one.values[valid], share * scores[valid] + (1 - share) * beside[valid]) for share in SHARES], nan=-1)
+    return round(float(SHARES[reached >= reached.max() - AS_GOOD].max()), 2)
