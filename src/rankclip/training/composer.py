@@ -58,7 +58,7 @@ class Config:
     layers: int = 2
     heads: int = 4
     queries: int = 8
-    dropout: float = 0.2
+    dropout: float = 0.3
     align_epochs: int = 4  # stage 1
     epochs: int = 30  # stage 2
     batch: int = 256
@@ -67,9 +67,9 @@ class Config:
     decay: float = 0.05
     temperature: float = 0.05  # of InstructCIR's loss
     caption_weight: float = 0.5  # of the target's caption beside the target photo
-    own_photo: int = 1  # times that the reference itself counts as a hard negative; more keep it further away
+    own_photo: int = 3  # times that the reference itself counts as a hard negative; more keep it further away
     own_caption: bool = True  # what the reference shows, as a hard negative
-    mined: int = 4  # near misses drawn for each row: like the photo, or like the text, but not right
+    mined: int = 2  # near misses drawn for each row: like the photo, or like the text, but not right
     neutral: float = 0.05  # share of a batch that asks for no change
     keep_patches: float = 0.8  # share of the patch tokens shown at a time while training
     noise: float = 0.3  # added to the reference's embedding while training, in units of its mean element
