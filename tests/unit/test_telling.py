@@ -56,6 +56,8 @@ def test_one_a_group_and_nothing_twice() -> None:
     found = attributes([boat, boats, train, INDOORS], np.array([2.5, 2.5, 2.5, 1.0], np.float32), seen, least=1.5, count=5)
     assert [one.text for one in found] == ["A shows a boat"], "boats say it again, the train is of the same group, indoors is below the threshold"
     assert found[0].more == "A" and found[0].z == 2.5
+    (cats,) = attributes([MORE_DOGS], np.array([-2.0], np.float32), looks(dogs=(0, 1), cats=(3, 0)), least=1.5, count=5)
+    assert (cats.name, cats.more, cats.z, cats.text) == ("cats", "A", 2.0, "A shows more cats"), "named after what is told"
     assert content("A shows boats, B shows a bus") == {"boat", "bu"}
 
 

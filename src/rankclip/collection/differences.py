@@ -274,14 +274,13 @@ class Comparer:
         found = [alone(noun, f"a photo of {noun}", f"shows more {noun}") for noun in nouns()]
         found += [alone(text, text, f"more often shows {text}") for text in self._near(scenes(), photos)]
         own = own_phrases(Path(self.options.phrases)) if self.options.phrases else []
-        return [*found, *(alone(text, text, f"is more like {text!r}") for text in self._near(own, photos))]
+        return [*found, *(Contrast(text, OWN, text, ANYTHING, *(f"is more like {text!r}",) * 2, True) for text in self._near(own, photos))]
 
     def _near(self, texts: Sequence[str], photos: np.ndarray) -> list[str]:
         if not texts:
             return []
-        vectors = (
-            self.embed(list(texts)) if len(texts) <= PROPOSED else self.collection.text_engine.encode_texts(list(texts))
-        )  # a store is no place for so many
+        embed = self.embed if len(texts) <= PROPOSED else self.collection.text_engine.encode_texts  # a store is no place for a file of captions
+        vectors = embed(list(texts))  # [P, D]
         return [texts[place] for place in contrast.nearest(vectors, photos, PROPOSED)]
 
     def folders(self, names: tuple[str, str], galleries: tuple[Photos, Photos]) -> FolderDifference:
@@ -291,42 +290,35 @@ class Comparer:
             if not (found >= 0).any():
                 raise NothingToDo(f"{name}: no photos found", hint="give two folders that hold photos")
         sides = [self.view.read_embeddings(found[found >= 0]) for found in rows]  # [N, D], [M, D]
-        more = self.proposed(np.concatenate(sides))
-        self.contrasts = (*self.contrasts, *more)
+        self.contrasts = (*self.contrasts, *self.proposed(np.concatenate(sides)))
         result = contrast.apart(sides[0], sides[1], self.axes)
-        shares = self.shares(sides, more)
+        phrases, known = self._known(np.concatenate(sides))
+        shares = Looks({phrase: i for i, phrase in enumerate(phrases)}, *((known.seen(side) >= SEEN_OF_MANY).mean(axis=0) for side in sides))
         said = [folder_statement(one, float(effect), shares) for one, effect in zip(self.contrasts, result.effect, strict=True)]
         sure = (result.q <= FALSE_DISCOVERIES) & (np.abs(result.effect) >= SENSIBLE)
-        strengths = np.where(sure, [one.strength for one in said], 0.0)
         traits: list[GroupTrait] = []
         words: set[str] = set()
-        for place in contrast.strongest(strengths, [one.name for one in self.contrasts], OFTEN, len(said)):
-            one, told, mine = self.contrasts[place], said[place], content(said[place].text)
-            if len(traits) == self.options.top or (mine & words and one.group != OWN):
+        for place in contrast.strongest(np.where(sure, [one.strength for one in said], 0.0), [one.name for one in self.contrasts], OFTEN, len(said)):
+            one, told = self.contrasts[place], said[place]
+            if len(traits) == self.options.top or (content(told.text) & words and one.group != OWN):
                 continue
-            words |= mine
-            side = "AB".index(told.side)
-            seen = (round(shares.of("A", told.phrase), 4), round(shares.of("B", told.phrase), 4))
-            vector = (
-                self.axes[place] * (1 if result.effect[place] > 0 else -1)
-                if told.phrase not in self.phrases
-                else self.sights.vectors[self.phrases.index(told.phrase)]
-            )
-            effect = round(float(result.effect[place]), 3)
-            traits.append(GroupTrait(one.name, one.group, told.text, "A" if effect > 0 else "B", effect, float(result.q[place]), seen,
-                                     self._examples(galleries[side], rows[side], vector)))  # fmt: skip
+            words |= content(told.text)
+            side, seen = "AB".index(told.side), shares.places[told.phrase]
+            turned = one.two_things and told.phrase == one.last
+            name, effect = one.last if turned else one.name, round(float(result.effect[place]) * (-1 if turned else 1), 3)
+            examples = self._examples(galleries[side], rows[side], known.vectors[seen])
+            traits.append(GroupTrait(name, one.group, told.text, "A" if effect > 0 else "B", effect, float(result.q[place]),
+                                     (round(float(shares.a[seen]), 4), round(float(shares.b[seen]), 4)), examples))  # fmt: skip
         return FolderDifference(names[0], names[1], (len(sides[0]), len(sides[1])), len(self.contrasts), tuple(traits))
 
-    def shares(self, sides: Sequence[np.ndarray], more: Sequence[Contrast]) -> Looks:
-        """What share of two folders' photos shows each phrase: the vocabulary's and those of some contrasts without an opposite.
-
-        sides: float32 [N, D] and [M, D].
-        """
-        vectors = np.stack([phrase_embedding(one.first, self.embed) for one in more])  # [E, D]
-        others = contrast.sights(vectors, self.library if len(self.library) >= contrast.LEAST else np.concatenate(sides))
-        places = {phrase: i for i, phrase in enumerate((*self.phrases, *(one.first for one in more)))}
-        seen = [np.concatenate([(known.seen(side) >= SEEN_OF_MANY).mean(axis=0) for known in (self.sights, others)]) for side in sides]
-        return Looks(places, seen[0], seen[1])
+    def _known(self, photos: np.ndarray) -> tuple[tuple[str, ...], Sights]:
+        """The phrases of all contrasts, the user's own and the proposed ones too, with what is usual of them.    photos: float32 [N, D], of both folders."""
+        others = tuple(phrase for phrase in sights(self.contrasts) if phrase not in self.phrases and phrase != ANYTHING)
+        more = contrast.sights(
+            np.stack([phrase_embedding(phrase, self.embed) for phrase in others]), self.library if len(self.library) >= contrast.LEAST else photos
+        )
+        parts = [(getattr(self.sights, name), getattr(more, name)) for name in ("vectors", "usual", "spread")]
+        return (*self.phrases, *others), Sights(*(np.concatenate(part) for part in parts))
 
     def _examples(self, gallery: Photos, rows: np.ndarray, axis: np.ndarray) -> tuple[str, ...]:
         places = np.flatnonzero(rows >= 0)

@@ -52,10 +52,11 @@ class Looks:
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """What may be told of an axis. strength: how visible the end is plus half of |z|, 0 where nothing may be told."""
+    """What may be told of an axis. strength: how visible the end is plus half of |z|, 0 where nothing may be told. last: only of the last end."""
 
     text: str = ""
     strength: float = 0.0
+    last: bool = False
 
 
 def statement(one: Contrast, z: float, looks: Looks) -> Statement:
@@ -77,7 +78,7 @@ def statement(one: Contrast, z: float, looks: Looks) -> Statement:
         return Statement()
     clearest = max(shown)
     text = clearest[1] if one.graded else ", ".join(sorted(text for _, text in shown))
-    return Statement(text, abs(z) / 2 + clearest[0])
+    return Statement(text, abs(z) / 2 + clearest[0], text == ends[1][1])
 
 
 def plainly(one: Contrast, z: float) -> str:
@@ -100,7 +101,9 @@ def attributes(contrasts: Sequence[Contrast], z: np.ndarray, looks: Looks, *, le
         one, value, mine = contrasts[place], float(z[place]), content(said[place].text)
         if len(found) < count and (one.group == OWN or not mine & words):
             words |= mine
-            found.append(Attribute(one.name, one.group, said[place].text, "A" if value > 0 else "B", round(value, 3)))
+            turned = said[place].last and one.two_things  # "A shows more cats" is no matter of dogs
+            name, value = (one.last, -value) if turned else (one.name, value)
+            found.append(Attribute(name, one.group, said[place].text, "A" if value > 0 else "B", round(value, 3)))
     return found
 
 
@@ -134,7 +137,7 @@ def folder_statement(one: Contrast, effect: float, shares: Looks) -> FolderState
     ends = [(shares.of(side, phrase) - shares.of(other, phrase), side, phrase, text)
             for side, other, phrase, text in ((more, less, one.first, one.more), (less, more, one.last, one.less))]  # fmt: skip
     if one.group == OWN:
-        return FolderStatement(plainly(one, effect), max(0.0, *(end[0] for end in ends)) + OFTEN, one.first, more)
+        return FolderStatement(plainly(one, effect), 1.0 + abs(effect), one.first, more)  # first of all
     shown = [end for end in ends if end[0] >= OFTEN]
     if not shown:
         return FolderStatement()

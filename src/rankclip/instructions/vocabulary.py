@@ -38,6 +38,11 @@ class Contrast:
     graded: bool  # "A is brighter"; else one or the other: "A is indoors, B is outdoors"
     subject: str = ""
 
+    @property
+    def two_things(self) -> bool:
+        """Tell whether the ends are two things, dogs and cats, rather than more and less of one, brightness."""
+        return not self.graded or self.more.startswith("shows ")
+
 
 def contrast(pair: Antonyms) -> Contrast:
     """Turn a pair of opposites into phrases.
