@@ -88,6 +88,13 @@ def test_words_come_before_the_grammar_and_may_say_no() -> None:
     assert answer("a cat on a sofa") is None, "left to the matcher"
 
 
+def test_the_words_of_an_instruction_do_not_keep_the_grammar_from_answering() -> None:
+    task = Task("age", "Sort by age", wording=words_of("Sort by age"))
+    named = asked([task], parse("who is younger?"))
+    assert named is not None and named.task is task and not named.up
+    assert asked([task], parse("older cars first")) is None
+
+
 def test_a_text_that_two_tasks_claim_is_nobodys() -> None:
     named = asked([Task("a", "Sort by age", wording=AGE), Task("b", "Sort by age of people", wording=AGE)], parse("oldest people first"))
     assert named is not None and named.task is None
@@ -105,6 +112,8 @@ def test_a_record_of_a_task_without_words_can_be_read() -> None:
         ("Sort by tidiness", "sort by tidiness, lowest first", -1),
         ("Sort by tidiness", "highest tidiness first", 1),
         ("Sort by tidiness", "tidiness of my desk", 0),
+        ("Sort the faces by age", "older faces first", 1),
+        ("Sort the faces by age", "faces by age ascending", -1),
         ("Rank the technical quality of the photos", "photos by technical quality, worst first", -1),
         ("sort by redness", "reddest first", 1),
         ("sort by redness", "red cars first", 0),

@@ -230,11 +230,11 @@ def asked(tasks: Iterable[Task], instruction: Instruction) -> Named | None:
     signs = {task.name: order(task.wording, instruction.text) for task in closed}
     found = [Named(task, signs[task.name] == 1) for task in closed if signs[task.name]]
     if not found:
-        silent = [task for task in closed if signs[task.name] is None]
+        silent = [task for task in closed if signs[task.name] is None or not task.wording.whole]
         found = [Named(task, same) for task in silent if (same := same_order(parse(task.instruction), instruction)) is not None][:1]
     if len(found) == 1:
         return found[0]
-    return Named(None) if any(sign is not None for sign in signs.values()) else None
+    return Named(None) if found or any(signs[task.name] is not None and task.wording.whole for task in closed) else None
 
 
 def same_order(own: Instruction, asked: Instruction) -> bool | None:

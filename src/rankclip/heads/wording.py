@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from itertools import groupby, pairwise
+from typing import Any
 
 from rankclip.instructions.lexicon import axes, comparative, superlative
 
@@ -33,11 +34,13 @@ class Wording:
     names: tuple[str, ...] = ()  # of the attribute
     against: tuple[str, ...] = ()  # names of its reverse: "noise" for quality
     subjects: tuple[str, ...] = ()  # what, besides photos, it may be said of
+    whole: bool = True  # these are all its words: any other one, and the text is not for the grammar either
 
     @classmethod
-    def read(cls, record: Mapping[str, Sequence[str]]) -> Wording:
+    def read(cls, record: Mapping[str, Any]) -> Wording:
         """Make it of its record in a card. Raises TypeError for unknown keys."""
-        return cls(**{name: tuple(words) for name, words in record.items()})
+        given: dict[str, Any] = {name: value if isinstance(value, bool) else tuple(value) for name, value in record.items()}
+        return cls(**given)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,18 +121,24 @@ def phrases(text: str, known: Container[str]) -> Iterator[str]:
 
 
 def words_of(instruction: str) -> Wording:
-    """The words that an instruction itself brings: its first words that are none of ordering name the attribute, others are what it is said of.
+    """The words that an instruction itself brings: after "by", or else first, the name of the attribute; others are what it is said of.
 
     Where the lexicon knows the attribute, its two adjectives are the ends.
 
     >>> words_of("Sort by tidiness").names, words_of("rank the age of the person").more
     (('tidiness',), ('old',))
     """
-    known = ordering()
-    runs = [" ".join(words) for strange, words in groupby(phrases(instruction, known), lambda phrase: phrase not in known) if strange]
-    pair = axes().get(runs[0]) if runs else None
+    known, said = ordering(), list(phrases(instruction, ordering()))
+    after = said.index("by") if "by" in said else 0
+    names, subjects = strangers(said[after:], known), strangers(said[:after], known)
+    pair = axes().get(names[0]) if names else None
     ends = (pair.positive, pair.negative) if pair is not None and pair.form == "adj" else ()
-    return Wording(more=ends[:1], less=ends[1:], names=tuple(runs[:1]), subjects=tuple(runs[1:]))
+    return Wording(more=ends[:1], less=ends[1:], names=names[:1], subjects=(*names[1:], *subjects), whole=False)
+
+
+def strangers(said: Sequence[str], known: Container[str]) -> tuple[str, ...]:
+    """Runs of words that are not known, each as one phrase."""
+    return tuple(" ".join(words) for strange, words in groupby(said, lambda phrase: phrase not in known) if strange)
 
 
 def of_photos_only(pieces: Sequence[Piece]) -> bool:
