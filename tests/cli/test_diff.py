@@ -246,7 +246,7 @@ def pictures(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "photos"
 
 
-def test_what_the_demo_photos_show_is_told(run: Run, pictures: Path) -> None:
+def test_what_the_demo_photos_show_is_told(run: Run, pictures: Path, tmp_path: Path) -> None:
     found = json.loads(run("diff", "photos/cat.jpg", "photos/coffee.jpg", "--json").text)
     said = {text for one in found["attributes"] for text in one["text"].split(", ")}
     assert said and any("cat" in text for text in said if text.startswith("A ")) and not any("cat" in text for text in said if text.startswith("B "))
@@ -254,6 +254,10 @@ def test_what_the_demo_photos_show_is_told(run: Run, pictures: Path) -> None:
         copy = json.loads(run("diff", *(f"photos/{name}" for name in pair), "--json").text)
         assert not [one for one in copy["attributes"] if "z" in one], (pair, "the quality of a darker copy is lower, but it shows the same")
     assert run("diff", "photos/astronaut.jpg", "photos/grace_hopper.jpg", "--ask", "which is older?", "--exit-code").code == 11
+    run("embed", "photos", "-q")
+    blurred = [run("diff", "photos/cat.jpg", "photos/cat_blurred.jpg").text for _ in range(2)]
+    assert "A is higher in quality by about " in blurred[0] and blurred[0] == blurred[1], "read once by the head, then from the scores that are kept"
+    assert list((tmp_path / "store").rglob("scores/*/*.f32"))
 
 
 def test_the_shipped_head_knows_the_vocabulary_and_fits_its_size(run: Run) -> None:

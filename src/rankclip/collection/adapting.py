@@ -107,7 +107,7 @@ def cut(ordered: np.ndarray, options: RankOptions) -> np.ndarray:
 
 def cached_scores(adapter: Adapter, match: Match, parts: Parts, rows: np.ndarray) -> np.ndarray:
     """Scores of some rows of the store, float32 [G]; what is new is computed and kept (NaN marks what was never asked for)."""
-    key = f"{METHOD}|{adapter.key}|{match.text}"
+    key = score_key(adapter, match.text)
     known = np.full(parts.view.rows, np.nan, np.float32)
     stored = parts.store.cached_scores(parts.view, key)
     known[: len(stored)] = stored
@@ -121,6 +121,11 @@ def cached_scores(adapter: Adapter, match: Match, parts: Parts, rows: np.ndarray
         known[lacking[ready]] = adapter.joined(match.task, fresh, table.pooled[ready], table.facts[ready])
         parts.store.cache_scores(parts.view, key, known)
     return known[rows]
+
+
+def score_key(adapter: Adapter, text: str) -> str:
+    """Name the cached scores of a head that was asked a text."""
+    return f"{METHOD}|{adapter.key}|{text}"
 
 
 def subject_mask(adapter: Adapter, match: Match, instruction: Instruction, parts: Parts, rows: np.ndarray) -> np.ndarray | None:

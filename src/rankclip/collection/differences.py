@@ -34,6 +34,7 @@ from rankclip.types import PhotoFacts
 
 if TYPE_CHECKING:
     from rankclip.collection.collection import Collection
+    from rankclip.heads.adapter import Adapter, Task
     from rankclip.heads.difference import DifferenceHead
 
 SHOWN = 5  # attributes of a pair
@@ -352,9 +353,7 @@ def adapter_values(comparer: Comparer, a: Reference, b: Reference) -> list[Attri
     measured = certain.AXES if certain.measured_both(a.facts, b.facts) else ()  # what the pixels tell needs no guess
     if adapter is None or (adapter.reads_tokens and len(seen) < 2):
         return []
-    tokens = np.concatenate(seen) if len(seen) == 2 else np.zeros((2, 1, 1), np.float32)  # [2, P, W]
     pooled = np.stack([a.embedding, b.embedding])  # [2, D]
-    facts = np.array([_pixels(a.facts), _pixels(b.facts)], np.float32)
     found = []
     for task in adapter.tasks:
         if task.open or not task.knots or parse(task.instruction).attribute.removeprefix("-") in measured:
@@ -362,13 +361,32 @@ def adapter_values(comparer: Comparer, a: Reference, b: Reference) -> list[Attri
         applies = adapter.applies(task, pooled, comparer.embed, task.instruction, comparer.collection.backbone.null)
         if applies is not None and not applies.all():
             continue
-        states, mask = adapter.text(task.instruction, comparer.embed, lambda texts: text_states(comparer.collection.text_engine, texts))
-        scores = adapter.joined(task, adapter.scores(lambda rows: tokens[rows], facts, pooled, states, mask), pooled, facts)
+        scores = task_scores(comparer, adapter, task, a, b)
         values, intervals = task.values(scores), task.intervals(scores)
         distance = float(values[0] - values[1])
         if abs(distance) > float((intervals[:, 1] - intervals[:, 0]).max()) / 2:
             found.append(_valued(task, distance))
     return found
+
+
+def task_scores(comparer: Comparer, adapter: Adapter, task: Task, a: Reference, b: Reference) -> np.ndarray:
+    """What a head reads from both photos, float32 [2]: from the scores that rankings keep, where both photos are in the store."""
+    rows = comparer.view.rows_of(np.array([a.content, b.content])) if min(a.content, b.content) >= 0 else np.array([-1, -1])
+    key = adapting.score_key(adapter, task.instruction)
+    kept = np.full(comparer.view.rows, np.nan, np.float32)
+    stored = comparer.store.cached_scores(comparer.view, key)
+    kept[: len(stored)] = stored
+    if (rows >= 0).all() and np.isfinite(kept[rows]).all():
+        return kept[rows]
+    seen = [one.features.tokens for one in (a, b) if one.features.tokens is not None]
+    tokens = np.concatenate(seen) if len(seen) == 2 else np.zeros((2, 1, 1), np.float32)  # [2, P, W]
+    pooled, facts = np.stack([a.embedding, b.embedding]), np.array([_pixels(a.facts), _pixels(b.facts)], np.float32)
+    states, mask = adapter.text(task.instruction, comparer.embed, lambda texts: text_states(comparer.collection.text_engine, texts))
+    scores = adapter.joined(task, adapter.scores(lambda some: tokens[some], facts, pooled, states, mask), pooled, facts)
+    if (rows >= 0).all():
+        kept[rows] = scores
+        comparer.store.cache_scores(comparer.view, key, kept)
+    return scores
 
 
 def _valued(task: Any, distance: float) -> Attribute:
