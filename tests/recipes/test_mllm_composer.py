@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -54,9 +54,9 @@ def data_of(world: Path, *, align: int = 16, change: int = 32, val: int = 4) -> 
     return Data(found.align[:align], found.change[:: max(1, len(found.change) // change)][:change], found.val[:val], world)
 
 
-def open_engine(folder: Path) -> MllmEngine:
+def open_engine(folder: Path, settings: Settings = FP32) -> MllmEngine:
     specs.find.cache_clear()
-    return MllmEngine(specs.find(f"mllm:{folder}"), FP32)
+    return MllmEngine(specs.find(f"mllm:{folder}"), settings)
 
 
 def gradients(model: torch.nn.Module) -> torch.Tensor:
@@ -131,6 +131,19 @@ def test_only_the_language_models_lora_learns_and_the_loss_falls(checkpoint: Pat
     losses = [row["loss"] for row in log if "loss" in row]
     assert len(losses) == 12 and losses[-1] < losses[0] - 0.2
     assert outcome.report["queries"] == 2 and set(outcome.files) == {"adapter_config.json", "adapter_model.safetensors"}
+
+
+def test_bf16_learns_as_fp32_does(checkpoint: Path, world: Path, tmp_path: Path) -> None:
+    again = Config(align_epochs=0, epochs=6, batch=8, part=4, mix=0.0, dropout=0.0, rate=2e-3, warmup=1, patience=99, checkpointing=False)  # eight rows
+    losses = {}
+    for precision in ("fp32", "bf16"):
+        engine = open_engine(checkpoint, replace(FP32, precision=precision))
+        mllm_composer.train(engine, data_of(world, change=8, val=2), tmp_path / precision, again)
+        losses[precision] = np.array(list(losses_of(tmp_path / precision).values()))
+        kinds = {learns: {p.dtype for p in engine.model.parameters() if p.requires_grad is learns} for learns in (True, False)}
+        assert kinds == {True: {torch.float32}, False: {engine.dtype}}, "what learns is fp32 in both, what is frozen is not"
+    assert len(losses["bf16"]) == 6 and losses["bf16"][-1] < losses["bf16"][0] - 0.1
+    assert 0 < np.abs(losses["bf16"] - losses["fp32"]).max() < 0.1
 
 
 def losses_of(folder: Path) -> dict[int, float]:
@@ -221,3 +234,9 @@ def test_what_cannot_be_learnt_or_tuned(llava: Path, world: Path, tmp_path: Path
     engine.backbone.extra["adapter"] = "somewhere"
     with pytest.raises(ModelError, match="is tuned already"):
         mllm_composer.check(engine, data)
+
+
+def test_every_setting_is_in_the_manual() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs/mllm.md").read_text(encoding="utf-8")
+    wanted = [f"| `{one.name}` | {str(one.default).lower()} |" for one in fields(Config)]
+    assert len(wanted) == 17 and [row for row in wanted if row not in page] == []
