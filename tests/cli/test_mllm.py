@@ -18,6 +18,8 @@ from rankclip.photos.decode import DecodeOptions, decode
 from rankclip.scoring import Order
 from rankclip.settings import Settings
 from rankclip.store.store import Store
+from rankclip.training.composer_writer import Endpoint
+from rankclip.training.writer import Answer
 
 SHADES = {"red": (220, 30, 30), "darkred": (110, 15, 15), "green": (40, 160, 50), "blue": (30, 60, 210), "black": (8, 8, 8), "white": (248, 248, 248)}
 
@@ -159,6 +161,33 @@ def test_mllm_is_tuned_kept_as_a_head_merged_and_used(auto: Run, llava: Path, tm
     assert auto("compose-search", "world", "world/red_bar_0.png", "make it blue", "--model", "mllm:shapes", "--top", "3").code == 0
     other = auto(*words, *options[:-2], "--set", "rate=1e-3")
     assert other.code == 2 and "other settings" in other.err
+
+
+def test_mllm_learns_from_what_a_language_model_wrote(auto: Run, llava: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    captions, _ = mllm_world.make(tmp_path / "world", copies=2)
+    captions.write_text(captions.read_text().replace(', "split": "train"', ""))  # a part of the photos validates
+
+    def ask(self: Endpoint, caption: str, edit: str) -> Answer:
+        return Answer(json.dumps({"instruction": "make it night", "modified_caption": f"{caption} at night", "keeps": [], "removes": []}), 10)
+
+    monkeypatch.setattr(Endpoint, "ask", ask)
+    words = (
+        "finetune",
+        "composer",
+        "--mllm",
+        llava,
+        "--captions",
+        captions,
+        "--writer",
+        "http://127.0.0.1:1",
+        "--writer-model",
+        "echo",
+        "--writer-photos",
+        "5",
+    )
+    found = auto(*words, "--run", tmp_path / "run", "--dry-run")
+    assert found.code == 0 and "stage 2: 5 triplets to train" in found.text, found.err
+    assert len((tmp_path / "run/written.jsonl").read_text().splitlines()) == 5
 
 
 def engine_of_name(name: str) -> MllmEngine:
