@@ -44,8 +44,8 @@ def adapter(found: dict[str, Any]) -> list[str]:
 
 
 def folds(found: dict[str, Any]) -> list[str]:
-    """Adapter and ridge on the same five folds; the mean of the counted series without intervals of its own."""
-    rows = ["", "| task, five folds by content | photos | adapter, SRCC | ridge, SRCC | difference |", "|---|---|---|---|---|"]
+    """The trained part and ridge on the same five folds; the mean of the counted series without intervals of its own."""
+    rows = ["", "| task, five folds by content, kernel regression alone | photos | SRCC | ridge, SRCC | difference |", "|---|---|---|---|---|"]
     for task, one in found.items():
         values = [shown(one[name]) if isinstance(one[name], dict) else f"{one[name]:.3f}" for name in ("adapter", "ridge", "difference")]
         rows.append(f"| {task} | {one.get('photos', '')} | {' | '.join(values)} |")

@@ -4,7 +4,7 @@
 
 Stages: photos (labels and degraded copies), embed (features into a store of its own), folds (5-fold figures beside ridge), ablate (what the
 spec doubts), train (the shipped weights), matcher (which instructions it answers), pack (the head pack and its table). About two hours on
-two cores; every stage can be repeated, `train` and `folds` resume after a kill.
+two cores; every stage can be repeated, `train` resumes after a kill.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from rankclip.heads.adapter import GRAPH, MATCHER, Task, mixed
 from rankclip.heads.kernel import KERNELS, read_bytes, to_bytes
 from rankclip.heads.packs import HeadCard
 from rankclip.settings import Settings
-from rankclip.training import adapter, labelled, matcher, runs
+from rankclip.training import adapter, kernels, labelled, matcher, runs
 from rankclip.training.adapter import Config
 from rankclip.training.baselines import ridge_axis
 from rankclip.training.scorer import graph_scores
@@ -77,22 +77,15 @@ class Run:
         print(self.collection(*sorted({*self.file.paths, *(str(self.out / "photos" / row["path"]) for row in self.subject_rows())})).embed())
 
     def folds(self) -> None:
-        """Five folds by group over train + val for the tasks whose val split is small; ridge on the same folds."""
-        data, groups = self.data(), self.groups()
-        ours = {one.task.name: np.full(len(one.rows), np.nan) for one in self.only(data, FOLDED).tasks}
-        ridge = {name: values.copy() for name, values in ours.items()}
-        for fold in range(FOLDS):
-            self.set_fold(data, groups, fold)
-            outcome = adapter.train(self.only(data, FOLDED), self.out / "folds" / str(fold), self.config)
-            for one, task in zip(self.only(data, FOLDED).tasks, outcome.tasks, strict=True):
-                test = np.flatnonzero(one.split == TEST)
-                pooled, facts = data.features.pooled[one.rows], data.features.facts[one.rows]
-                network = graph_scores(outcome.graph, data, one.rows[test], task.instruction)
-                ours[task.name][test] = mixed(network, outcome.kernels[task.name].scores(pooled[test], facts[test]), task.share)
-                weights, bias = ridge_axis(pooled, one, one.of(TRAIN), one.of(VAL))
-                ridge[task.name][test] = pooled[test] @ weights + bias
-            print(f"fold {fold} done", flush=True)
-        figures = fold_figures(self.only(data, FOLDED).tasks, ours, ridge)
+        """Five folds by group over train + val for the tasks whose val split is small: the kernel regression alone and ridge, on the same folds."""
+        data, held = self.data(), {}
+        for one in self.only(data, FOLDED).tasks:
+            if one.task.name == "quality":
+                held["quality, rated photos only"] = self.out_of_fold(data, one, UNUSED)
+                held["quality, degraded photos taught too"] = self.out_of_fold(data, one, TRAIN)
+            else:
+                held[one.task.name.replace("number-of-", "counts: ").replace("-", " ")] = self.out_of_fold(data, one, TRAIN)
+        figures = fold_figures(held)
         print(json.dumps(figures, indent=1))
         (self.out / "folds.json").write_text(json.dumps(figures, indent=1))
 
@@ -213,16 +206,21 @@ class Run:
         rows = map(json.loads, (self.out / "photos" / "labels.jsonl").read_text().splitlines())
         return {str(self.out / "photos" / row["path"]): row["group"] for row in rows}
 
-    def set_fold(self, data: Data, groups: dict[str, str], fold: int) -> None:
-        """Split every task anew: a fifth by group for testing, the rest for training, choosing and calibrating; degraded copies only teach."""
-        paths = self.file.paths
-        for one in data.tasks:
-            names = np.array([groups[paths[row]] for row in one.rows.tolist()])
-            _, number = np.unique(names, return_inverse=True)
-            place = np.random.default_rng(5).permutation(number.max() + 1)[number]
-            inner = split_by_group(number, self.config)
+    def out_of_fold(self, data: Data, one: TaskData, degraded: int) -> Held:
+        """Predict each photo by a fit that saw neither it nor its group; counts only of photos that hold the class. degraded: the split of the degraded copies."""
+        pooled, facts, names = data.features.pooled[one.rows], data.features.facts[one.rows], self.groups()
+        _, number = np.unique([names[self.file.paths[row]] for row in one.rows.tolist()], return_inverse=True)
+        place, inner = np.random.default_rng(5).permutation(number.max() + 1)[number], split_by_group(number, self.config)
+        found = Held(one.values, np.full(len(one.rows), np.nan), np.full(len(one.rows), np.nan))
+        for fold in range(FOLDS):
             one.split[:] = np.where(place % FOLDS == fold, TEST, np.where(inner == CAL, TRAIN, inner))
-            one.split[self.degraded(one)] = TRAIN
+            one.split[self.degraded(one)] = degraded
+            test = one.of(TEST)
+            found.ours[test] = kernels.fit(one, pooled, facts).scores(pooled[test], facts[test])
+            weights, bias = ridge_axis(pooled, one, one.of(TRAIN), one.of(VAL))
+            found.ridge[test] = pooled[test] @ weights + bias
+        kept = np.isfinite(found.ours) & ((one.values > 0) | (not one.task.log2))
+        return Held(found.values[kept], found.ours[kept], found.ridge[kept])
 
     def degraded(self, one: TaskData) -> np.ndarray:
         """Which rows of a task are synthetic degradations or the clean photos they were made of: bool [n]."""
@@ -299,36 +297,38 @@ class Run:
                                    knots=tuple(knots.tolist()), widths=tuple(widths.round(4).tolist()))  # fmt: skip
 
 
-def fold_figures(tasks: list[TaskData], ours: dict[str, np.ndarray], ridge: dict[str, np.ndarray]) -> dict:
-    """Adapter and ridge over all folds' test photos, with a paired bootstrap of the difference; counts over photos that hold the class, and their mean."""
-    figures, held = {}, {}
-    for one in tasks:
-        name = one.task.name
-        tested = np.isfinite(ours[name]) & ((one.values > 0) | (not one.task.log2))
-        held[name] = (one.values[tested], ours[name][tested], ridge[name][tested])
-        y, a, b = held[name]
-        figures[name] = {"adapter": asdict(metrics.with_interval(metrics.srcc, y, a)), "ridge": asdict(metrics.with_interval(metrics.srcc, y, b)),
-                         "difference": asdict(metrics.paired_difference(metrics.srcc, y, a, b)), "photos": len(y)}  # fmt: skip
-    counted = [held[one.task.name] for one in tasks if one.task.log2]
-    return figures | ({"counts, mean of series": macro_figures(counted)} if counted else {})
+@dataclasses.dataclass(frozen=True, slots=True)
+class Held:
+    """Labels and out-of-fold predictions of one task, float64 [n] each."""
+
+    values: np.ndarray
+    ours: np.ndarray
+    ridge: np.ndarray
+
+    def srcc(self, some: np.ndarray) -> list[float]:
+        """Of ours and of ridge."""
+        return [metrics.srcc(self.values[some], part[some]) for part in (self.ours, self.ridge)]
 
 
-def macro_figures(series: list[tuple[np.ndarray, np.ndarray, np.ndarray]], rounds: int = 500) -> dict:
-    """Means over series of (labels, adapter, ridge), and an interval of the difference over photos resampled within each."""
+def fold_figures(held: dict[str, Held]) -> dict:
+    """Both with intervals, a paired bootstrap of the difference, and the mean over what is counted."""
+    figures = {}
+    for name, one in held.items():
+        ours, ridge = (asdict(metrics.with_interval(metrics.srcc, one.values, part)) for part in (one.ours, one.ridge))
+        difference = asdict(metrics.paired_difference(metrics.srcc, one.values, one.ours, one.ridge))
+        figures[name] = {"adapter": ours, "ridge": ridge, "difference": difference, "photos": len(one.values)}
+    counted = [one for name, one in held.items() if name.startswith("counts")]
+    return figures | ({"counts, mean of the series": macro_figures(counted)} if counted else {})
+
+
+def macro_figures(series: list[Held], rounds: int = 500) -> dict:
+    """Means over series, and an interval of the difference over photos resampled within each."""
     rng = np.random.default_rng(0)
-
-    def means(draws: list[np.ndarray]) -> np.ndarray:
-        return np.nanmean([[metrics.srcc(y[some], p[some]) for p in (a, b)] for (y, a, b), some in zip(series, draws, strict=True)], axis=0)
-
-    whole = means([np.arange(len(y)) for y, _, _ in series])
-    drawn = [means([rng.integers(len(y), size=len(y)) for y, _, _ in series]) for _ in range(rounds)]
-    low, high = np.percentile([one[0] - one[1] for one in drawn], [2.5, 97.5])
-    return {
-        "adapter": float(whole[0]),
-        "ridge": float(whole[1]),
-        "difference": {"value": float(whole[0] - whole[1]), "low": float(low), "high": float(high)},
-        "series": len(series),
-    }
+    whole = np.nanmean([one.srcc(np.arange(len(one.values))) for one in series], axis=0)
+    drawn = [np.nanmean([one.srcc(rng.integers(len(one.values), size=len(one.values))) for one in series], axis=0) for _ in range(rounds)]
+    low, high = np.percentile([ours - ridge for ours, ridge in drawn], [2.5, 97.5])
+    difference = {"value": float(whole[0] - whole[1]), "low": float(low), "high": float(high)}
+    return {"adapter": float(whole[0]), "ridge": float(whole[1]), "difference": difference, "series": len(series)}
 
 
 def named(task: Task) -> Task:
