@@ -116,6 +116,13 @@ def test_too_little_memory_is_known_before_loading(engine: MllmEngine, monkeypat
     assert caught.value.exit_code == 6 and "--precision bf16" in caught.value.hint
 
 
+def test_files_in_the_cache_of_the_system_do_not_count_as_taken(tmp_path: Path) -> None:
+    told = tmp_path / "meminfo"
+    told.write_text("MemTotal:       24000000 kB\nMemFree:         1000000 kB\nMemAvailable:   16000000 kB\n")
+    assert mllm_engine.available_memory(told) == 16_000_000 * 1024
+    assert mllm_engine.available_memory(tmp_path / "none") > 0
+
+
 def test_bf16_is_near(checkpoint: Path) -> None:
     backbone = specs.find(f"mllm:{checkpoint}")
     full, half = (MllmEngine(backbone, Settings(precision=name, threads=1)) for name in ("fp32", "bf16"))

@@ -11,6 +11,7 @@ Shape letters: B batch, T tokens of the longest prompt, D width of the language 
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -260,7 +261,7 @@ class MllmEngine:
     def _free(self) -> int:
         if self.device.startswith("cuda"):
             return int(torch.cuda.mem_get_info(self.device)[0])
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if "SC_AVPHYS_PAGES" in os.sysconf_names else 1 << 62
+        return available_memory()
 
     def _too_little(self) -> ModelError:
         needed, free = self._needed() * ROOM / 1e9, self._free() / 1e9
@@ -329,6 +330,13 @@ def check_fit(folder: Path, told: dict[str, Any]) -> None:
     if lacks or strange or told.get("mismatched_keys"):
         wrong = f"{len(lacks)} tensors are missing ({', '.join(lacks[:2])})" if lacks else f"{len(strange)} have no place ({', '.join(strange[:2])})"
         raise ModelError(f"{folder}: the weights do not fit the model: {wrong}", hint="fetch the model again")
+
+
+def available_memory(told: Path = Path("/proc/meminfo")) -> int:
+    """Bytes of main memory that can be had without swapping: file caches count as free, unlike in `SC_AVPHYS_PAGES`. No limit where nobody tells."""
+    if told.exists() and (found := re.search(r"^MemAvailable:\s+(\d+) kB", told.read_text(), re.M)):
+        return int(found[1]) * 1024
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if "SC_AVPHYS_PAGES" in os.sysconf_names else 1 << 62
 
 
 def places(mask: Tensor) -> Tensor:
