@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
@@ -36,10 +36,10 @@ class Fact:
 
 def gaps(library: Sequence[PhotoFacts], least: int) -> Mapping[str, float]:
     """Return the distances that count in a library: between the 30th and 70th percentile of each measurement."""
-    rows = [asdict(photo.pixels) for photo in library if photo.pixels is not None]
-    if len(rows) < least:
+    known = [photo.pixels for photo in library if photo.pixels is not None]
+    if len(known) < least:
         return GAPS
-    values = {name: np.array([row[name] for row in rows]) for name in GAPS}
+    values = {name: np.array([getattr(pixels, name) for pixels in known]) for name in GAPS}
     return {name: quantile(column, 0.7) - quantile(column, 0.3) for name, column in values.items()}
 
 
