@@ -38,7 +38,7 @@ RECIPES: dict[str, dict[str, object]] = {
     "map, not averaged": {"average": 1.0},
     "map, mse": {"loss": "mse", "average": 1.0},
     "map, ridge alone": {"epochs": 0, "average": 1.0},
-    "whole": {"recipe": "whole"},
+    "whole": {"recipe": "whole", "average": 1.0},
     "authors": {"recipe": "authors"},
     "authors, rate x 500": {"recipe": "authors", "rate": 5e-6},
     "lowrank": {"recipe": "lowrank"},
