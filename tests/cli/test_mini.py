@@ -63,7 +63,7 @@ def test_older_faces_come_first_and_what_shows_no_face_last(run: Run, pictures: 
     assert found.code == 0, found.err
     hits = [json.loads(line) for line in found.lines]
     shown = [Path(hit["path"]).stem for hit in hits if hit["applies"]]
-    assert shown[:2] == ["grace_hopper", "astronaut"] and set(shown) == {"grace_hopper", "astronaut", "astronaut_darker"}
+    assert shown[0] == "grace_hopper" and set(shown[1:]) == {"astronaut", "astronaut_darker"}, "a darker copy shows nobody else"
     assert [Path(hit["path"]).stem for hit in hits][: len(shown)] == shown and hits[0]["unit"] == "years"
 
 

@@ -114,11 +114,7 @@ def cached_scores(adapter: Adapter, match: Match, parts: Parts, rows: np.ndarray
     lacking = np.unique(rows[~np.isfinite(known[rows])])  # int64 [L]
     table = features.read(parts.store, parts.view, parts.view.contents[lacking]) if len(lacking) else None
     if table is not None and (ready := np.flatnonzero((table.token_rows >= 0) | (not adapter.reads_tokens))).size:
-        states, mask = adapter.text(match.text, parts.embed, lambda texts: text_states(parts.engine(), texts))
-        parts.progress.start(len(ready), "photos")
-        fresh = adapter.scores(lambda some: table.tokens(ready[some]), table.facts[ready], table.pooled[ready], states, mask, parts.progress.advance)
-        parts.progress.done()
-        known[lacking[ready]] = adapter.joined(match.task, fresh, table.pooled[ready], table.facts[ready])
+        known[lacking[ready]] = fresh_scores(adapter, match, parts, table, ready)
         parts.store.cache_scores(parts.view, key, known)
     return known[rows]
 
@@ -126,6 +122,17 @@ def cached_scores(adapter: Adapter, match: Match, parts: Parts, rows: np.ndarray
 def score_key(adapter: Adapter, text: str) -> str:
     """Name the cached scores of a head that was asked a text."""
     return f"{METHOD}|{adapter.key}|{text}"
+
+
+def fresh_scores(adapter: Adapter, match: Match, parts: Parts, table: features.FeatureTable, ready: np.ndarray) -> np.ndarray:
+    """Scores of some rows of a table, float32 [R]; a network that has no share in them is not loaded."""
+    network = np.zeros(len(ready), np.float32)
+    if adapter.runs_network(match.task):
+        states, mask = adapter.text(match.text, parts.embed, lambda texts: text_states(parts.engine(), texts))
+        parts.progress.start(len(ready), "photos")
+        network = adapter.scores(lambda some: table.tokens(ready[some]), table.facts[ready], table.pooled[ready], states, mask, parts.progress.advance)
+        parts.progress.done()
+    return adapter.joined(match.task, network, table.pooled[ready], table.facts[ready])
 
 
 def subject_mask(adapter: Adapter, match: Match, instruction: Instruction, parts: Parts, rows: np.ndarray) -> np.ndarray | None:

@@ -179,6 +179,10 @@ class Adapter:
             advance(len(rows))
         return out
 
+    def runs_network(self, task: Task) -> bool:
+        """Whether the network has a share in a task's scores."""
+        return task.share > 0 or task.name not in self._kernels
+
     def joined(self, task: Task, scores: np.ndarray, pooled: np.ndarray, facts: np.ndarray) -> np.ndarray:
         """Mix the network's scores, float32 [N], with the task's kernel regression. pooled: float32 [N, D]. facts: float32 [N, 7], NaN where unknown."""
         beside = self._kernels.get(task.name)

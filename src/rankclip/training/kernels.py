@@ -80,8 +80,8 @@ def solutions(phi: np.ndarray, wanted: np.ndarray) -> list[np.ndarray]:
 
 
 def share_of_network(one: TaskData, scores: np.ndarray, beside: np.ndarray) -> float:
-    """The network's share in the mix that validation prefers; of those as good as the best, the largest: what errs differently helps on
-    photos unlike these. scores, beside: float32 [n]."""
+    """The network's share in the mix that validation prefers; of those as good as the best, the smallest: a network without a share need
+    not run. scores, beside: float32 [n]."""
     valid = one.of(VAL)
     reached = np.nan_to_num([metrics.srcc(one.values[valid], share * scores[valid] + (1 - share) * beside[valid]) for share in SHARES], nan=-1)
-    return round(float(SHARES[reached >= reached.max() - AS_GOOD].max()), 2)
+    return round(float(SHARES[reached >= reached.max() - AS_GOOD].min()), 2)
