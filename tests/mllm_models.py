@@ -27,7 +27,7 @@ from transformers import (
 
 WORDS = (
     "Describe this image in one word: Describe this sentence in one word: desribe modified image in one word: Modify this image with make it red green blue "
-    "yellow pink white the a circle square triangle cross bar ring same but colour"
+    "yellow pink white cyan orange the a something circle square triangle cross bar ring pole corner same but colour"
 )
 PHI = ("<s>", "<|end|>", "<|user|>", "<|assistant|>", "<image>", "<pad>")
 QWEN = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
@@ -58,12 +58,15 @@ def text_settings(words: PreTrainedTokenizerFast, width: int, layers: int = 2) -
             "num_key_value_heads": 2, "max_position_embeddings": 512, "bos_token_id": None, "eos_token_id": None, "pad_token_id": None}  # fmt: skip
 
 
-def llava(folder: Path, *, phi: bool = False, width: int = 32, seed: int = 0) -> Path:
-    """A LLaVA in the format that transformers writes.    phi: with a Phi-3 as language model, as the released composer has it."""
+def llava(folder: Path, *, phi: bool = False, width: int = 32, spread: float = 0.02, seed: int = 0) -> Path:
+    """A LLaVA in the format that transformers writes.
+
+    phi: with a Phi-3 as language model, as the released composer has it. spread: standard deviation of the random weights.
+    """
     words = tokenizer(PHI, bos_token="<s>", eos_token="<|end|>", pad_token="<pad>", chat_template=PHI_TEMPLATE)
     vision = CLIPVisionConfig(hidden_size=width, intermediate_size=2 * width, num_hidden_layers=2, num_attention_heads=4, image_size=SIZE, patch_size=8)
-    text = (Phi3Config if phi else LlamaConfig)(**text_settings(words, width))
-    config = LlavaConfig(vision_config=vision, text_config=text, image_token_index=words.convert_tokens_to_ids("<image>"))
+    text = (Phi3Config if phi else LlamaConfig)(**text_settings(words, width), initializer_range=spread)
+    config = LlavaConfig(vision_config=vision, text_config=text, initializer_range=spread, image_token_index=words.convert_tokens_to_ids("<image>"))
     torch.manual_seed(seed)
     LlavaForConditionalGeneration(config).save_pretrained(folder)
     pixels = CLIPImageProcessor(size={"shortest_edge": SIZE}, crop_size={"height": SIZE, "width": SIZE})
