@@ -1,6 +1,7 @@
 """A kernel regression beside the network: what is near which training photos, by embedding and pixel facts. NumPy only.
 
-A network that learns many tasks from a few thousand labels is smooth where labels are not; a kernel regression is not, and validation says how to mix them. Source: kernel ridge regression on a sample of the training rows (Nyström; Williams and Seeger 2001).
+A network that learns many tasks from a few thousand labels is smooth where labels are not; a kernel regression is not, and validation says how to mix
+them. Source: kernel ridge regression on a sample of the training rows (Nyström; Williams and Seeger 2001).
 """
 
 from __future__ import annotations
