@@ -12,7 +12,8 @@ from tests.conftest import Result, Run, rankclip_command, subprocess_environment
 
 from rankclip.backbones import specs
 from rankclip.photos import samples
-from rankclip.settings import DEFAULT_MODEL
+from rankclip.registry import ENGINES, resolve
+from rankclip.settings import DEFAULT_MODEL, Settings
 
 MODEL_BYTES = 40_000_000
 
@@ -110,6 +111,17 @@ def test_an_embedding_does_not_depend_on_its_neighbours(run: Run, pictures: Path
     assert run("embed", *map(str, few), "--store", "two").code == 0
     all_of_them, some = stored(tmp_path / "one"), stored(tmp_path / "two")
     assert len(some) == 5 and all(all_of_them[name] == row for name, row in some.items()), "bit-equal in every batch"
+
+
+def test_a_batch_of_any_size_gives_the_same_rows() -> None:
+    backbone = specs.find(DEFAULT_MODEL)
+    engine = resolve(ENGINES, backbone.image_engine, what="engine")(backbone, Settings())
+    pixels = np.random.default_rng(0).integers(0, 256, (19, backbone.input.size, backbone.input.size, 3), np.uint8)
+    whole = engine.encode_images(pixels)
+    assert whole.pooled.shape == (19, 384) and whole.tokens.shape[0] == 19
+    for some in (slice(0, 1), slice(3, 12), slice(17, 19)):
+        part = engine.encode_images(pixels[some])
+        assert np.array_equal(part.pooled, whole.pooled[some]) and np.array_equal(part.tokens, whole.tokens[some])
 
 
 def test_it_works_where_torch_is_broken(run: Run, pictures: Path, tmp_path: Path) -> None:

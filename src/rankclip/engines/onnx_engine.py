@@ -22,6 +22,7 @@ from rankclip.types import Features
 
 IMAGE, TEXT = "image.onnx", "text.onnx"
 TEXTS_AT_ONCE = 64
+PHOTOS_AT_ONCE = 8  # on a CPU: 32 take three times the memory (784 against 242 MiB, measured) and a tenth more time
 
 
 class OnnxEngine:
@@ -38,8 +39,16 @@ class OnnxEngine:
 
     def encode_images(self, pixels: np.ndarray) -> Features:
         """See `Engine`."""
-        pooled, *tokens = self._image.run(None, {"pixels": pixels})
+        size = len(pixels) if self._device == "cuda" else PHOTOS_AT_ONCE
+        parts = [self._embedded(pixels[start : start + size], size) for start in range(0, len(pixels), size)]
+        pooled, *tokens = (np.concatenate(one) for one in zip(*parts, strict=True))
         return Features(pooled, tokens[0] if tokens else None)
+
+    def _embedded(self, pixels: np.ndarray, size: int) -> list[np.ndarray]:
+        """Run the image graph on at most `size` photos, filled up with black ones: an embedding is bit-equal whatever its neighbours."""
+        missing = size - len(pixels)
+        filled = np.concatenate([pixels, np.zeros((missing, *pixels.shape[1:]), pixels.dtype)]) if missing else pixels  # uint8 [size, S, S, 3]
+        return [one[: len(pixels)] for one in self._image.run(None, {"pixels": filled})]
 
     def encode_texts(self, texts: list[str]) -> np.ndarray:
         """See `Engine`."""
