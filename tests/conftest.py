@@ -16,6 +16,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from rankclip.cli.app import app
+from rankclip.photos import samples
+from rankclip.settings import DEFAULT_MODEL
 
 COLOURS = {"red": (220, 30, 30), "green": (40, 160, 50), "blue": (30, 60, 210), "black": (8, 8, 8), "white": (248, 248, 248)}
 ROOT = Path(__file__).resolve().parent.parent
@@ -148,6 +150,15 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         if count > ALLOWED_SKIPS.get(reason, 0):
             print(f"\ntoo many skips ({count}): {reason}")
             session.exitstatus = 1
+
+
+@pytest.fixture
+def pictures(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The demo's photos, and the bundled model instead of the toy."""
+    monkeypatch.setenv("RANKCLIP_MODEL", DEFAULT_MODEL)
+    monkeypatch.setenv("RANKCLIP_ENGINE", "auto")
+    samples.make_demo(tmp_path / "photos")
+    return tmp_path / "photos"
 
 
 @pytest.fixture

@@ -4,22 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.conftest import Run
 
 from rankclip import Collection
-from rankclip.photos import samples
-from rankclip.settings import DEFAULT_MODEL
 
 NEUTRAL = ("", "the same", "exactly the same photo", "more like this", "no change")
 
 
 @pytest.fixture
-def demo(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Collection:
+def demo(pictures: Path) -> Collection:
     """The demo's photos, embedded by the bundled model."""
-    monkeypatch.setenv("RANKCLIP_MODEL", DEFAULT_MODEL)
-    monkeypatch.setenv("RANKCLIP_ENGINE", "auto")
-    monkeypatch.chdir(tmp_path)
-    samples.make_demo(tmp_path / "photos")
     found = Collection("photos", store="store")
     found.embed()
     return found

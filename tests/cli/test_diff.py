@@ -15,8 +15,6 @@ from tests.conftest import Run, noise_photo, rankclip_command, square, subproces
 from rankclip.collection import differences
 from rankclip.heads import packs
 from rankclip.instructions.vocabulary import digest, sights, vocabulary
-from rankclip.photos import samples
-from rankclip.settings import DEFAULT_MODEL
 
 
 @pytest.fixture
@@ -234,16 +232,6 @@ def test_diff_loads_no_model_runtime_and_is_quick(run: Run, squares: Path, libra
 
 
 # ---------------------------------------------------------------- the bundled model and its head
-
-
-@pytest.fixture
-def pictures(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The demo's photos, and the bundled model instead of the toy."""
-    monkeypatch.setenv("RANKCLIP_MODEL", DEFAULT_MODEL)
-    monkeypatch.setenv("RANKCLIP_ENGINE", "auto")
-    monkeypatch.chdir(tmp_path)
-    samples.make_demo(tmp_path / "photos")
-    return tmp_path / "photos"
 
 
 def test_what_the_demo_photos_show_is_told(run: Run, pictures: Path, tmp_path: Path) -> None:

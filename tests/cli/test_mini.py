@@ -11,21 +11,10 @@ import pytest
 from tests.conftest import Result, Run, rankclip_command, subprocess_environment
 
 from rankclip.backbones import specs
-from rankclip.photos import samples
 from rankclip.registry import ENGINES, resolve
 from rankclip.settings import DEFAULT_MODEL, Settings
 
 MODEL_BYTES = 40_000_000
-
-
-@pytest.fixture
-def pictures(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The demo's photos, and the bundled model instead of the toy."""
-    monkeypatch.setenv("RANKCLIP_MODEL", DEFAULT_MODEL)
-    monkeypatch.setenv("RANKCLIP_ENGINE", "auto")
-    monkeypatch.chdir(tmp_path)
-    samples.make_demo(tmp_path / "photos")
-    return tmp_path / "photos"
 
 
 def process(environment: dict[str, str], *words: str) -> Result:
