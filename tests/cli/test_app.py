@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import typer
 from tests.conftest import Run, rankclip_command, subprocess_environment
+from typer.testing import CliRunner
 
-from rankclip.cli.app import TABLE, app
+from rankclip.cli.app import COMMANDS, app, build
 
 ROOT = typer.main.get_command(app)
 
@@ -26,7 +27,7 @@ ALL = commands()
 
 
 def test_the_sweep_sees_them() -> None:
-    assert len(ALL) >= 8 and len(TABLE) >= 4
+    assert len(ALL) >= 20 and len(COMMANDS) == 10
 
 
 @pytest.mark.parametrize(("path", "command"), ALL, ids=lambda value: " ".join(value) if isinstance(value, tuple) else "")
@@ -43,6 +44,14 @@ def test_every_command_and_option_has_help(path: tuple[str, ...], command: objec
 def test_help_never_fails(run: Run, path: tuple[str, ...]) -> None:
     found = run(*path, "--help")
     assert found.code == 0 and found.text.startswith("Usage: ") and found.err == ""
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_on_its_own_is_the_same_command(name: str) -> None:
+    def shown(only: str) -> str:
+        return CliRunner().invoke(build(only), [name.replace("_", "-"), "--help"], prog_name="rankclip").output
+
+    assert shown(name) == shown("") and shown(name).startswith(f"Usage: rankclip {name.replace('_', '-')}")
 
 
 def test_version(run: Run) -> None:

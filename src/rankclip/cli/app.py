@@ -7,33 +7,18 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import os
 import sys
+from collections.abc import Sequence
+from functools import cache
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 import rankclip
-from rankclip.cli import (
-    classify,
-    compose_search,
-    config,
-    console,
-    demo,
-    diff,
-    doctor,
-    embed,
-    evaluate_composition,
-    evaluate_difference,
-    evaluate_ranking,
-    finetune_adapter,
-    finetune_composer,
-    finetune_difference,
-    models,
-    rank,
-    store,
-)  # fmt: skip
+from rankclip.cli import console
 from rankclip.errors import RankclipError
 
 REPORT = "please report it, with the command and the last lines of: rankclip --debug ..."
@@ -68,17 +53,35 @@ def usage_errors() -> tuple[type[BaseException], ...]:
     return (typer.BadParameter.__mro__[1],)
 
 
-app = typer.Typer(
-    name="rankclip", cls=Commands, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    help="Put a local photo collection in the order a sentence asks for. Offline; no picture ever leaves the machine.",
-)  # fmt: skip
+# modules of this package, in the order of the help; a new command is one file and one entry here
+COMMANDS = ("embed", "rank", "diff", "compose_search", "classify", "store", "models", "config", "doctor", "demo")
 # groups of commands: a new `finetune NAME` or `evaluate NAME` is one file and one entry here
-GROUPS: dict[str, tuple[str, tuple[Any, ...]]] = {
-    "finetune": ("train a head on your own labels", (finetune_adapter, finetune_composer, finetune_difference)),
-    "evaluate": ("measure on benchmarks and labels", (evaluate_composition, evaluate_difference, evaluate_ranking)),
+GROUPS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "finetune": ("train a head on your own labels", ("finetune_adapter", "finetune_composer", "finetune_difference")),
+    "evaluate": ("measure on benchmarks and labels", ("evaluate_composition", "evaluate_difference", "evaluate_ranking")),
 }
-TABLE = (embed, rank, diff, compose_search, classify, store, models, config, doctor, demo)
+
+
+@cache
+def build(only: str = "") -> typer.Typer:
+    """Put the commands together; only: the one that a command line names. All of them cost a tenth of a short command's time."""
+    found = typer.Typer(
+        name="rankclip", cls=Commands, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        help="Put a local photo collection in the order a sentence asks for. Offline; no picture ever leaves the machine.",
+    )  # fmt: skip
+    found.callback()(options)
+    register(found, [only] if only else COMMANDS)
+    for name, (about, commands) in GROUPS.items() if not only else ():
+        group = typer.Typer(help=about, no_args_is_help=True, rich_markup_mode=None)
+        register(group, commands)
+        found.add_typer(group, name=name)
+    return found
+
+
+def register(found: typer.Typer, commands: Sequence[str]) -> None:
+    for name in commands:
+        importlib.import_module(f"rankclip.cli.{name}").register(found)
 
 
 def show_version(value: bool) -> None:
@@ -87,7 +90,6 @@ def show_version(value: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def options(
     version: Annotated[bool, typer.Option("--version", callback=show_version, is_eager=True, help="show the version and exit")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="show the whole trace of an unexpected error")] = False,
@@ -95,13 +97,11 @@ def options(
     pass
 
 
-for command in TABLE:
-    command.register(app)
-for name, (about, commands) in GROUPS.items():
-    group = typer.Typer(help=about, no_args_is_help=True, rich_markup_mode=None)
-    for command in commands:
-        command.register(group)
-    app.add_typer(group, name=name)
+def __getattr__(name: str) -> typer.Typer:
+    """`app`: all commands."""
+    if name != "app":
+        raise AttributeError(name)
+    return build()
 
 
 def main() -> None:
@@ -110,4 +110,5 @@ def main() -> None:
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads must not burn the cores that decode
     gc.freeze()  # what imports made stays; looking through it again and again is a tenth of a short command's time
     gc.set_threshold(50_000)
-    app()
+    named = sys.argv[1].replace("-", "_") if len(sys.argv) > 1 else ""
+    build(named if named in COMMANDS and "_" not in sys.argv[1] else "")()

@@ -69,7 +69,7 @@ def similarity(x: np.ndarray, centres: np.ndarray, gamma: float, linear: float) 
 def to_bytes(kernels: Mapping[str, Kernel]) -> bytes:
     """Write `kernels.npz`: every field of every task's kernel under "task/field"."""
     out = io.BytesIO()
-    np.savez_compressed(out, **{f"{task}/{one.name}": np.asarray(getattr(kernel, one.name)) for task, kernel in kernels.items() for one in fields(Kernel)})  # type: ignore[arg-type]
+    np.savez(out, **{f"{task}/{one.name}": np.asarray(getattr(kernel, one.name)) for task, kernel in kernels.items() for one in fields(Kernel)})  # type: ignore[arg-type]
     return out.getvalue()
 
 

@@ -102,6 +102,6 @@ def best_threshold(found: Sequence[tuple[Example, str, float]]) -> float:
 def to_bytes(matcher: Matcher) -> bytes:
     """Write `matcher.npz`, matrices in float16."""
     out = io.BytesIO()
-    np.savez_compressed(out, inner=matcher.inner.astype(np.float16), bias_inner=matcher.bias_inner, outer=matcher.outer, bias_outer=matcher.bias_outer,
+    np.savez(out, inner=matcher.inner.astype(np.float16), bias_inner=matcher.bias_inner, outer=matcher.outer, bias_outer=matcher.bias_outer,
                         classes=np.array(matcher.classes), threshold=np.float32(matcher.threshold))  # fmt: skip
     return out.getvalue()
