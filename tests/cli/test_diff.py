@@ -12,7 +12,6 @@ from PIL import Image
 from tests.cli.test_contact_sheet import opened
 from tests.conftest import Run, noise_photo, rankclip_command, square, subprocess_environment
 
-from rankclip.collection import differences
 from rankclip.heads import packs
 from rankclip.instructions.vocabulary import digest, sights, vocabulary
 
@@ -250,7 +249,7 @@ def test_what_the_demo_photos_show_is_told(run: Run, pictures: Path, tmp_path: P
 
 def test_the_shipped_head_knows_the_vocabulary_and_fits_its_size(run: Run) -> None:
     pack = packs.find("difference")
-    head = differences.head_of(pack)
+    head = packs.opened(pack)
     assert head is not None and head.config.vocabulary == digest(vocabulary()), "the axes were made for another vocabulary: train again"
     assert head.axes is not None and head.axes.vectors.shape == (len(vocabulary()), 384) and len(head.axes.sights) == len(sights(vocabulary()))
     assert sum(path.stat().st_size for path in pack.folder.iterdir()) <= 8_000_000

@@ -21,13 +21,11 @@ from rankclip.contrast import Sights
 from rankclip.engines.base import text_states
 from rankclip.errors import InputError, NothingToDo
 from rankclip.heads import packs
-from rankclip.heads.packs import Pack
 from rankclip.instructions import Instruction, parse
 from rankclip.instructions.grammar import prompts
 from rankclip.instructions.lexicon import axes, user_pairs
 from rankclip.instructions.vocabulary import Contrast, digest, group_of, nouns, scenes, sights, vocabulary
 from rankclip.instructions.vocabulary import contrast as contrast_of
-from rankclip.registry import HEADS, resolve
 from rankclip.scoring import phrase_embedding
 from rankclip.store.store import Store, View
 from rankclip.types import PhotoFacts
@@ -338,12 +336,8 @@ def asked(text: str) -> Instruction:
 
 def find(collection: Collection) -> DifferenceHead | None:
     """Return the difference head for a collection's space, if one is installed."""
-    return head_of(packs.suited("difference", collection.backbone.space, collection.settings.head))
-
-
-def head_of(pack: Pack | None) -> DifferenceHead | None:
-    """Return the difference head of a pack."""
-    return None if pack is None else resolve(HEADS, "difference", what="kind of head")(pack)
+    found: DifferenceHead | None = packs.opened(packs.suited("difference", collection.backbone.space, collection.settings.head))
+    return found
 
 
 def adapter_values(comparer: Comparer, a: Reference, b: Reference) -> list[Attribute]:
@@ -381,8 +375,11 @@ def task_scores(comparer: Comparer, adapter: Adapter, task: Task, a: Reference, 
     seen = [one.features.tokens for one in (a, b) if one.features.tokens is not None]
     tokens = np.concatenate(seen) if len(seen) == 2 else np.zeros((2, 1, 1), np.float32)  # [2, P, W]
     pooled, facts = np.stack([a.embedding, b.embedding]), np.array([_pixels(a.facts), _pixels(b.facts)], np.float32)
-    states, mask = adapter.text(task.instruction, comparer.embed, lambda texts: text_states(comparer.collection.text_engine, texts))
-    scores = adapter.joined(task, adapter.scores(lambda some: tokens[some], facts, pooled, states, mask), pooled, facts)
+    network = np.zeros(2, np.float32)
+    if adapter.runs_network(task):
+        states, mask = adapter.text(task.instruction, comparer.embed, lambda texts: text_states(comparer.collection.text_engine, texts))
+        network = adapter.scores(lambda some: tokens[some], facts, pooled, states, mask)
+    scores = adapter.joined(task, network, pooled, facts)
     if (rows >= 0).all():
         kept[rows] = scores
         comparer.store.cache_scores(comparer.view, key, kept)
