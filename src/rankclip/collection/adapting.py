@@ -20,7 +20,7 @@ from rankclip.store.store import Store, View
 from rankclip.types import Explanation, Progress, Ranking, Space
 
 if TYPE_CHECKING:
-    from rankclip.heads.adapter import Adapter, Match
+    from rankclip.heads.adapter import Adapter, Match, Task
 
 METHOD = "adapter"
 BEHIND = 1e6  # photos without the head's subject come after all others
@@ -107,15 +107,31 @@ def cut(ordered: np.ndarray, options: RankOptions) -> np.ndarray:
 
 def cached_scores(adapter: Adapter, match: Match, parts: Parts, rows: np.ndarray) -> np.ndarray:
     """Scores of some rows of the store, float32 [G]; what is new is computed and kept (NaN marks what was never asked for)."""
-    key = score_key(adapter, match.text)
-    known = np.full(parts.view.rows, np.nan, np.float32)
-    stored = parts.store.cached_scores(parts.view, key)
+
+    def fresh(lacking: np.ndarray) -> np.ndarray:
+        table = features.read(parts.store, parts.view, parts.view.contents[lacking])
+        ready = np.flatnonzero((table.token_rows >= 0) | (not adapter.reads_tokens))  # int64 [R]
+        found = np.full(len(lacking), np.nan, np.float32)
+        if ready.size:
+            seen = Seen(lambda some: table.tokens(ready[some]), table.facts[ready], table.pooled[ready])
+            found[ready] = fresh_scores(adapter, match.task, match.text, seen, parts.embed, parts.engine, parts.progress)
+        return found
+
+    return completed(parts.store, parts.view, score_key(adapter, match.text), rows, fresh)
+
+
+def completed(store: Store, view: View, key: str, rows: np.ndarray, fresh: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Scores of some rows of the store that are kept under a key, float32 [G]; those that lack are asked of `fresh` and kept, too.
+
+    rows: int64 [G]. fresh: int64 [L], different rows in order -> float32 [L], NaN where there is no score.
+    """
+    known = np.full(view.rows, np.nan, np.float32)
+    stored = store.cached_scores(view, key)
     known[: len(stored)] = stored
     lacking = np.unique(rows[~np.isfinite(known[rows])])  # int64 [L]
-    table = features.read(parts.store, parts.view, parts.view.contents[lacking]) if len(lacking) else None
-    if table is not None and (ready := np.flatnonzero((table.token_rows >= 0) | (not adapter.reads_tokens))).size:
-        known[lacking[ready]] = fresh_scores(adapter, match, parts, table, ready)
-        parts.store.cache_scores(parts.view, key, known)
+    if len(lacking) and np.isfinite(found := fresh(lacking)).any():
+        known[lacking] = found
+        store.cache_scores(view, key, known)
     return known[rows]
 
 
@@ -124,15 +140,24 @@ def score_key(adapter: Adapter, text: str) -> str:
     return f"{METHOD}|{adapter.key}|{text}"
 
 
-def fresh_scores(adapter: Adapter, match: Match, parts: Parts, table: features.FeatureTable, ready: np.ndarray) -> np.ndarray:
-    """Scores of some rows of a table, float32 [R]; a network that has no share in them is not loaded."""
-    network = np.zeros(len(ready), np.float32)
-    if adapter.runs_network(match.task):
-        states, mask = adapter.text(match.text, parts.embed, lambda texts: text_states(parts.engine(), texts))
-        parts.progress.start(len(ready), "photos")
-        network = adapter.scores(lambda some: table.tokens(ready[some]), table.facts[ready], table.pooled[ready], states, mask, parts.progress.advance)
-        parts.progress.done()
-    return adapter.joined(match.task, network, table.pooled[ready], table.facts[ready])
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a head reads of some photos. tokens: positions [K] -> float32 [K, P, W]. facts: float32 [R, F]. pooled: float32 [R, D]."""
+
+    tokens: Callable[[np.ndarray], np.ndarray]
+    facts: np.ndarray
+    pooled: np.ndarray
+
+
+def fresh_scores(adapter: Adapter, task: Task, text: str, seen: Seen, embed: scoring.Embed, engine: Callable[[], Engine], progress: Progress) -> np.ndarray:
+    """Scores of some photos, float32 [R]; a network that has no share in them is not loaded."""
+    network = np.zeros(len(seen.pooled), np.float32)
+    if adapter.runs_network(task):
+        states, mask = adapter.text(text, embed, lambda texts: text_states(engine(), texts))
+        progress.start(len(network), "photos")
+        network = adapter.scores(seen.tokens, seen.facts, seen.pooled, states, mask, progress.advance)
+        progress.done()
+    return adapter.joined(task, network, seen.pooled, seen.facts)
 
 
 def subject_mask(adapter: Adapter, match: Match, instruction: Instruction, parts: Parts, rows: np.ndarray) -> np.ndarray | None:

@@ -18,7 +18,6 @@ from rankclip.collection.composition import Reference
 from rankclip.collection.galleries import Photos, Seen
 from rankclip.collection.telling import OFTEN, OWN, SEEN_OF_MANY, Attribute, Looks, attributes, content, folder_statement
 from rankclip.contrast import Sights
-from rankclip.engines.base import text_states
 from rankclip.errors import InputError, NothingToDo
 from rankclip.heads import packs
 from rankclip.instructions import Instruction, parse
@@ -28,7 +27,7 @@ from rankclip.instructions.vocabulary import Contrast, digest, group_of, nouns, 
 from rankclip.instructions.vocabulary import contrast as contrast_of
 from rankclip.scoring import phrase_embedding
 from rankclip.store.store import Store, View
-from rankclip.types import PhotoFacts
+from rankclip.types import PhotoFacts, Silent
 
 if TYPE_CHECKING:
     from rankclip.collection.collection import Collection
@@ -365,25 +364,18 @@ def adapter_values(comparer: Comparer, a: Reference, b: Reference) -> list[Attri
 
 def task_scores(comparer: Comparer, adapter: Adapter, task: Task, a: Reference, b: Reference) -> np.ndarray:
     """What a head reads from both photos, float32 [2]: from the scores that rankings keep, where both photos are in the store."""
+
+    def fresh() -> np.ndarray:
+        tokens = [one.features.tokens for one in (a, b) if one.features.tokens is not None]
+        both = np.concatenate(tokens) if len(tokens) == 2 else np.zeros((2, 1, 1), np.float32)  # [2, P, W]
+        seen = adapting.Seen(lambda some: both[some], np.array([_pixels(one.facts) for one in (a, b)], np.float32), np.stack([a.embedding, b.embedding]))
+        return adapting.fresh_scores(adapter, task, task.instruction, seen, comparer.embed, lambda: comparer.collection.text_engine, Silent())
+
     rows = comparer.view.rows_of(np.array([a.content, b.content])) if min(a.content, b.content) >= 0 else np.array([-1, -1])
+    if (rows < 0).any():
+        return fresh()
     key = adapting.score_key(adapter, task.instruction)
-    kept = np.full(comparer.view.rows, np.nan, np.float32)
-    stored = comparer.store.cached_scores(comparer.view, key)
-    kept[: len(stored)] = stored
-    if (rows >= 0).all() and np.isfinite(kept[rows]).all():
-        return kept[rows]
-    seen = [one.features.tokens for one in (a, b) if one.features.tokens is not None]
-    tokens = np.concatenate(seen) if len(seen) == 2 else np.zeros((2, 1, 1), np.float32)  # [2, P, W]
-    pooled, facts = np.stack([a.embedding, b.embedding]), np.array([_pixels(a.facts), _pixels(b.facts)], np.float32)
-    network = np.zeros(2, np.float32)
-    if adapter.runs_network(task):
-        states, mask = adapter.text(task.instruction, comparer.embed, lambda texts: text_states(comparer.collection.text_engine, texts))
-        network = adapter.scores(lambda some: tokens[some], facts, pooled, states, mask)
-    scores = adapter.joined(task, network, pooled, facts)
-    if (rows >= 0).all():
-        kept[rows] = scores
-        comparer.store.cache_scores(comparer.view, key, kept)
-    return scores
+    return adapting.completed(comparer.store, comparer.view, key, rows, lambda lacking: fresh()[[rows.tolist().index(row) for row in lacking]])
 
 
 def _valued(task: Any, distance: float) -> Attribute:
