@@ -3,12 +3,16 @@
 import json
 import os
 import shutil
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.conftest import Run, noise_photo, square
 
+from rankclip.collection.embedding import Embedding
 from rankclip.engines.toy import ToyEngine
+from rankclip.store.store import Store
 
 
 def summary(err: str) -> str:
@@ -51,6 +55,35 @@ def test_a_changed_photo_is_embedded_again(run: Run, squares: Path) -> None:
     square(squares / "red.png", (30, 60, 210), (50, 40))
     assert summary(run("embed", "photos").err) == "rankclip: 1 new, 4 unchanged"
     assert run("rank", "photos", "blue").lines[:2] == ["photos/blue.png", "photos/red.png"]
+
+
+def test_decoding_the_forward_pass_and_writing_overlap(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first pass ends only when the next photos are decoded, and the first write only when the next pass has begun."""
+    for number in range(8):
+        noise_photo(tmp_path / f"photos/{number}.png", number)
+    decoded, passes, seen = threading.Semaphore(0), threading.Semaphore(0), []
+    sort_in, encode, add = Embedding._sort_in, ToyEngine.encode_images, Store.add
+
+    def sorted_in(self: Embedding, *rest: Any) -> None:
+        sort_in(self, *rest)
+        decoded.release()
+
+    def encoded(self: ToyEngine, pixels: Any) -> Any:
+        passes.release()
+        if not seen:
+            seen.append(all(decoded.acquire(timeout=20) for _ in range(4)))
+        return encode(self, pixels)
+
+    def added(self: Store, *rest: Any) -> None:
+        if len(seen) == 1:
+            seen.append(all(passes.acquire(timeout=20) for _ in range(2)))
+        add(self, *rest)
+
+    monkeypatch.setattr(Embedding, "_sort_in", sorted_in)
+    monkeypatch.setattr(ToyEngine, "encode_images", encoded)
+    monkeypatch.setattr(Store, "add", added)
+    assert run("embed", "photos", "--batch-size", "4").code == 0
+    assert seen == [True, True]
 
 
 def test_force_embeds_everything_again(run: Run, squares: Path) -> None:

@@ -20,11 +20,11 @@ def finished(*words: object, **environment: str) -> subprocess.CompletedProcess[
 
 @contextmanager
 def embedding(log: Path, *words: object, batches: int = 3, slow: float = 0.2) -> Iterator[subprocess.Popen[bytes]]:
-    """A slow `embed photos` (slow: seconds a batch) that has encoded some batches; it is ended on the way out."""
+    """A slow `embed photos` (slow: seconds for half a batch) that has begun to encode some batches; it is ended on the way out."""
     environment = subprocess_environment(RANKCLIP_BATCH_SIZE=str(BATCH), SLOW=str(slow), LOG=str(log))
     process = subprocess.Popen([sys.executable, SCRIPT, "embed", "photos", *map(str, words)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
-        wait_for(lambda: log.exists() and len(log.read_bytes()) >= batches)
+        wait_for(lambda: log.exists() and len(log.read_bytes()) >= batches * BATCH)
         yield process
     finally:
         process.kill()

@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 from tests.cli.test_app import ALL, HEAVY, loaded
 from tests.conftest import ROOT, Run, noise_photo, rankclip_command, subprocess_environment
 from tests.peers.conftest import PHOTOS
-from tests.peers.processes import BATCH, finished
+from tests.peers.processes import finished
 
 HELP_SECONDS = 0.25  # processor time of `--help`, the best of several
 
@@ -183,7 +183,7 @@ def test_row_69_a_run_ends_soon_after_its_last_photo(run: Run, photos: Path, tmp
         log = tmp_path / f"log{bad}"
         process = start("embed", "photos", "--store", f"store{bad}", LOG=str(log))
         process.communicate(timeout=60)
-        assert time.time() - log.stat().st_mtime < 5 and len(log.read_bytes()) == PHOTOS // BATCH and process.returncode == (3 if bad else 0)
+        assert time.time() - log.stat().st_mtime < 5 and len(log.read_bytes()) == PHOTOS and process.returncode == (3 if bad else 0)
 
 
 def test_row_70_any_failed_file_is_exit_3(run: Run, photos: Path, tmp_path: Path) -> None:

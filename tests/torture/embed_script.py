@@ -1,7 +1,7 @@
 """rankclip's command line with a recording engine and a chosen point of death; run by the kill tests in a process of its own.
 
-Environment: LOG (a byte is appended for every batch that was encoded), DIE_AT and DIE_COUNT (the named point whose n-th visit kills the process),
-SLOW (seconds each batch takes longer).
+Environment: LOG (a byte is appended for every place of a batch that the engine begins to encode), DIE_AT and DIE_COUNT (the named point whose n-th visit kills the process),
+SLOW (seconds each half batch takes longer).
 """
 
 import os
@@ -18,12 +18,11 @@ visits = 0
 
 
 def encode(self: ToyEngine, pixels: Any) -> Any:
-    time.sleep(float(os.environ.get("SLOW", "0")))
-    found = real(self, pixels)
     if "LOG" in os.environ:
         with open(os.environ["LOG"], "ab") as log:
-            log.write(b".")
-    return found
+            log.write(b"." * len(pixels))
+    time.sleep(float(os.environ.get("SLOW", "0")))
+    return real(self, pixels)
 
 
 def die(point: str) -> None:

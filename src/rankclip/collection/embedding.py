@@ -1,7 +1,8 @@
-"""One run of `embed`: look at the disk, decode what is new in worker processes, run the image tower, write; decoding goes on during both.
+"""One run of `embed`: look at the disk, decode what is new in worker processes, run the image tower, write; all at the same time.
 
-The main thread lists, feeds the workers, groups their answers into batches and commits; one thread runs the engine. Batches are
-padded to full size, so that an embedding is bit-equal whatever its neighbours (but for models to which a photo costs seconds).
+The main thread lists, feeds the workers, groups their answers into half batches and commits; one thread runs the engine, on one half while
+the other is committed, so that a kill costs one batch. Halves are padded to full size, so that an embedding is bit-equal whatever its
+neighbours (but for models to which a photo costs seconds).
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from rankclip.types import EmbedReport, Failure, Features, Progress
 
 MEGA = 1_000_000
 FEW = 64  # digests that go to a worker along with a file
+HANDS = 2  # parts of a batch: one is in the engine, one is being committed
 AHEAD = 2  # batches that may be decoded ahead of the engine: more would only fill memory
 
 
@@ -52,6 +54,7 @@ class Embedding:
         self.gallery = Gallery()
         known = set(store.view(self.space).embedded)
         self.force, self.embedded, self.replaced = force, set() if force else known, known if force else set()  # content numbers
+        self.half = max(settings.batch_size // HANDS, 1)
         self.crowded: set[int] = set()  # sizes that more than FEW contents have
         self.waiting: list[Ready] = []  # decoded, not yet a full batch
         self.copies: list[Ready] = []  # content known: only the file is recorded
@@ -90,13 +93,15 @@ class Embedding:
             if pool.in_flight or self.running:
                 for answer in pool.ready(timeout=0.2):
                     self._sort_in(pending, answer, pool)
-            self._commit_finished(wait=False)
-            last = not more and not pool.in_flight
-            # the next batch only starts when the last one is recorded: a kill costs one batch, and recording takes a hundredth of the time
-            if not self.running and (len(self.waiting) >= self.settings.batch_size or (last and self.waiting)):
+            if self._engine_is_free() and (len(self.waiting) >= self.half or (self.waiting and not more and not pool.in_flight)):
                 self._submit(model, pool)
+            self._commit_finished(wait=False)
         self._commit_finished(wait=True)  # after Ctrl-C too: the batch in hand is kept
         self._commit_copies()
+
+    def _engine_is_free(self) -> bool:
+        """Whether the engine may go on: it has ended its half, and no other half waits for being committed."""
+        return len(self.running) < min(HANDS, self.settings.batch_size) and all(future.done() for _, future in self.running)
 
     def _tasks(self, pending: Iterable[Pending]) -> Iterator[Task]:
         for number, file in enumerate(pending):
@@ -138,9 +143,8 @@ class Embedding:
         self.progress.advance()
 
     def _submit(self, model: ThreadPoolExecutor, pool: DecodePool) -> None:
-        size = self.settings.batch_size
-        batch, self.waiting = self.waiting[:size], self.waiting[size:]
-        pixels = np.zeros((size if self.backbone.padded else len(batch), self.backbone.input.size, self.backbone.input.size, 3), np.uint8)
+        batch, self.waiting = self.waiting[: self.half], self.waiting[self.half :]
+        pixels = np.zeros((self.half if self.backbone.padded else len(batch), self.backbone.input.size, self.backbone.input.size, 3), np.uint8)
         for row, ready in enumerate(batch):
             assert ready.answer.decoded is not None and ready.answer.decoded.pixels is not None
             pixels[row] = ready.answer.decoded.pixels
