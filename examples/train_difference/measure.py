@@ -1,6 +1,6 @@
 """Measure what the sign test does not: change in rendered scenes, near-duplicates, comparative prompting, arithmetic, what is left of plain search.
 
-    python examples/train_difference/measure.py DATA SHARED --store DIR [--head DIR] [--parts changes,copies,classes,arithmetic]
+    python examples/train_difference/measure.py DATA SHARED --store DIR [--head DIR] [--parts language,changes,copies,classes,arithmetic]
 
 DATA is what prepare.py wrote, SHARED the folder of the packs. Only photos that nothing was trained on are looked at: the validation side,
 and caltech101. Prints one JSON object a part.
@@ -9,12 +9,14 @@ and caltech101. Prints one JSON object a part.
 from __future__ import annotations
 
 import argparse
+import gzip
 import io
 import json
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageEnhance
@@ -22,7 +24,7 @@ from PIL import Image, ImageEnhance
 from rankclip import contrast
 from rankclip.collection import Collection, classifying, differences
 from rankclip.collection.differences import DiffOptions
-from rankclip.heads.difference import sided
+from rankclip.heads.difference import normalised, sided
 from rankclip.heads.sides import read
 from rankclip.scoring import phrase_embedding, unit
 from rankclip.settings import Settings
@@ -139,6 +141,47 @@ def hash_of(name: str) -> int:
     return int.from_bytes(name.encode()[-20:], "big") // 7 % 1_000_003
 
 
+def language(world: World) -> dict[str, object]:
+    """How people tell changes: `changes.jsonl` names a thing of held-out sentences and the photo that has it, read by eye. No photo is needed.
+
+    Right: the sentence's direction agrees in sign with the thing's embedding. "choose" was looked at while the rules were written, "test" afterwards.
+    Paraphrases: of 341 editing requests that three people worded, how often the other wording is the nearest of all.
+    """
+    packs = {name: read_texts(world.shared / f"data/composed_text/{name}.jsonl.gz") for name in ("image_editing_request", "spot_the_diff")}
+    labels = [json.loads(line) for line in Path(__file__).with_name("changes.jsonl").read_text().splitlines()]
+    texts = [said(packs[one["pack"]][one["line"]])[one["sentence"]] for one in labels]
+    first = np.array([1.0 if one["side"] == "first" else -1.0 for one in labels])
+    centre = world.head.weights.centre if world.head is not None else np.zeros(1, np.float32)
+    phrases = world.plain([one["phrase"] for one in labels]) - centre
+    matrix = world.head.weights.matrix if world.head is not None else np.eye(len(centre), dtype=np.float32)
+    sides = sided(texts, world.plain, centre)
+    group, part = np.array([f"{one['pack']} {one['line']}" for one in labels]), np.array([one["part"] for one in labels])
+    asked = [said(row) for row in packs["image_editing_request"] if row["split"] == "valid" and len(said(row)) == 3]
+    shown: dict[str, object] = {"sentences": len(set(texts)), "things": len(labels)}
+    paths: tuple[tuple[str, np.ndarray, np.ndarray, Callable[[list[str]], np.ndarray]], ...] = (
+        ("untuned", world.plain(texts) - centre, phrases, world.plain),
+        ("sides", sides, phrases, lambda some: sided(some, world.plain, centre)),
+        ("head", sides @ matrix, phrases @ matrix, world.tuned),
+    )
+    for name, directions, things, embed in paths:
+        products = (directions * things).sum(axis=1) * first
+        right = (products > 0) + 0.5 * (products == 0)
+        found = {one: [round(float(right[part == one].mean()), 3), *interval(right[part == one], group[part == one])] for one in ("choose", "test")}
+        wordings = [normalised(embed([some[k] for some in asked])) for k in range(3)]
+        near = np.mean([(wordings[i] @ wordings[j].T).argmax(axis=1) == np.arange(len(asked)) for i in range(3) for j in range(3) if i != j], axis=0)
+        shown[name] = {**found, "paraphrases": [round(float(near.mean()), 3), *interval(near, np.arange(len(near)))]}
+    return shown
+
+
+def read_texts(path: Path) -> list[dict[str, Any]]:
+    with gzip.open(path, "rt", encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
+
+
+def said(row: dict[str, Any]) -> list[str]:
+    return [*row.get("requests", ()), *row.get("sentences", ())]
+
+
 def copies(world: World) -> dict[str, object]:
     """Near-duplicates: scaled, saved again, cut a little, a little brighter. How many get a clear difference, and what pairs of different photos get."""
     rng = np.random.default_rng(0)
@@ -232,7 +275,7 @@ def arithmetic(world: World) -> dict[str, object]:
     return shown
 
 
-PARTS = {"changes": changes, "copies": copies, "classes": classes, "arithmetic": arithmetic}
+PARTS = {"language": language, "changes": changes, "copies": copies, "classes": classes, "arithmetic": arithmetic}
 
 
 def main() -> None:

@@ -168,11 +168,44 @@ def test_alpha_is_chosen_by_certainty() -> None:
     ("remove the text, add a hat", ("hat",), ("text",)),
     ("change the background to a beach", ("beach",), ("background",)),
     ("", (), ()),
+    # what changed between two photos that are named
+    ("there is a man in the before image that isn t in the after image", (), ("man",)),
+    ("there is a man in the after picture that is not in the before picture", ("man",), ()),
+    ("in the left image there are 2 people, in the right image there is a car", ("2 people",), ("car",)),
+    ("the second picture is missing a man", ("man",), ()),
+    ("there is a red car in photo 2", (), ("red car",)),
+    ("the box is not in the after image", (), ("box",)),
+    ("the person in the before photo is gone", (), ("person",)),
+    ("the left image has 6 people and the right image has 2 people", ("6 people",), ("2 people",)),
+    # what is gone, less or new
+    ("the blue truck has disappeared", (), ("blue truck",)),
+    ("the man isn't there anymore", (), ("man",)),
+    ("there are two cars missing", (), ("two cars",)),
+    ("there is no longer a bus", (), ("bus",)),
+    ("the people on the stairs have left", (), ("people on the stairs",)),
+    ("there is one less person", ("few person",), ("many person",)),
+    ("there is a van that wasn t there before", ("van",), ()),
+    ("the van is replaced by a bus", ("bus",), ("van",)),
+    # orders to edit a photo
+    ("Remove the dog Make the sky darker", ("dark sky",), ("dog", "bright sky")),
+    ("brighten the whole image", ("bright",), ("dark",)),
+    ("decrease the contrast", ("low contrast", "flat"), ("high contrast", "contrasty")),
+    ("color her hair blue", ("blue hair",), ("hair",)),
+    ("change the wall color from white to blue", ("blue wall",), ("white wall",)),
+    ("replace the background with a green one", ("green background",), ("background",)),
+    ("take the man out of the picture, add a hat to the dog", ("hat to the dog",), ("man",)),
+    ("make the photo black and white and zoom in", ("black and white", "close-up"), ("photo", "wide shot")),
 ])  # fmt: skip
 def test_the_two_sides_of_a_sentence(text: str, first: tuple[str, ...], second: tuple[str, ...]) -> None:
     found = read(text)
     assert tuple(part.removeprefix("a ") for part in found.first) == tuple(part.removeprefix("a ") for part in first), found
     assert tuple(part.removeprefix("a ") for part in found.second) == tuple(part.removeprefix("a ") for part in second), found
+
+
+@pytest.mark.parametrize("said", ["a dog in the {} image", "in the {} picture there are more people", "the {} photo has a red car instead of a blue one"])
+@pytest.mark.parametrize(("one", "other"), [("before", "after"), ("left", "right"), ("first", "second")])
+def test_naming_the_other_photo_swaps_the_sides(said: str, one: str, other: str) -> None:
+    assert read(said.format(one)) == read(said.format(other)).swapped() != read("")
 
 
 def test_generated_sentences_are_read_as_they_were_meant() -> None:

@@ -13,9 +13,9 @@ same words whichever photo has them; this reading tells them apart, so that a li
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import cache
 
+from rankclip.heads.changes import NOTHING, Sides, gone, of_photos, orders, plain
 from rankclip.instructions.lexicon import Form, forms, spelled
 
 _PHOTO = r"(?:photo|image|picture|photograph|one|scene|flower|animal)"
@@ -27,22 +27,13 @@ _IS = re.compile(r"^the (?P<head>[\w-]+(?: [\w-]+)?) (?:is|are) (?P<value>.+)$",
 _ABSENT = re.compile(r"^(?:without|no|not|no longer|lacks|missing|fewer|less)\s+(?P<rest>.+)$", re.I)
 _MORE = re.compile(r"^(?:more|many more|a larger number of)\s+(?P<rest>.+)$", re.I)
 _BECAME = re.compile(r"^(?:the )?(?P<rest>.+?) (?P<head>[\w-]+) (?:became|turned|is now) (?P<after>[\w-]+)$", re.I)
+_REPLACED = re.compile(
+    r"^(?P<before>.+?) (?:(?:is|are|was|were|has been|have been)(?: now)? replaced (?:by|with)|(?:has|have) changed (?:in)?to) (?P<after>.+)$", re.I
+)
 _CHANGED = re.compile(r"^(?:change|turn|replace)\s+(?P<before>.+?) (?:to|into|with|by) (?P<after>.+)$", re.I)
-_GONE = re.compile(r"^(?P<rest>.+?) (?:is|are|has|have)(?: been)? (?:gone|missing|removed|no longer (?:there|here|present|visible|in .+|on .+))\b.*$", re.I)
 _REMOVED = re.compile(r"^(?:remove|delete|erase|crop out|cut out|take out|get rid of)\s+(?P<rest>.+)$", re.I)
 _ADDED = re.compile(r"^(?:add|insert)\s+(?P<rest>.+)$|^(?P<new>.+?) (?:has|have) (?:appeared|been added)$", re.I)
 _PARTS = re.compile(r",\s*|;\s*|\s+where\s+(?=the\b)|\s+and\s+(?=(?:no|with|without|more|fewer|is|are|was|shows?|has)\b)", re.I)
-
-
-@dataclass(frozen=True, slots=True)
-class Sides:
-    """Phrases that hold for the first photo and phrases that hold for the second; either may be empty."""
-
-    first: tuple[str, ...]
-    second: tuple[str, ...]
-
-    def swapped(self) -> Sides:
-        return Sides(self.second, self.first)
 
 
 @cache
@@ -60,8 +51,14 @@ def read(sentence: str) -> Sides:
     both = _BOTH.match(text)
     if both:
         one, other = _clauses(both["a"]), _clauses(both["b"])
-        return Sides(one.first + other.second, one.second + other.first)
-    return _clauses(text)
+        return one.joined(other.swapped())
+    text = plain(text)
+    if (asked := orders(text)) not in (None, NOTHING):
+        return asked
+    found = NOTHING
+    for clause in of_photos(text):
+        found = found.joined(clause.of(_clauses(clause.text)))
+    return found if found != NOTHING else _clauses(text)
 
 
 def _clauses(text: str) -> Sides:
@@ -119,10 +116,12 @@ def _change(part: str) -> Sides | None:
     """Read what became of something: "the brown cube became green", "the car is gone", "remove the text", "add a hat"."""
     if became := _BECAME.match(part):
         return Sides((f"{became['after']} {became['head']}",), (f"{became['rest']} {became['head']}",))
-    if changed := _CHANGED.match(part):
+    if changed := _CHANGED.match(part) or _REPLACED.match(part):
         return Sides((_bare(changed["after"]),), (_bare(changed["before"]),))
-    if lost := _GONE.match(part) or _REMOVED.match(part):
-        return Sides((), (_bare(lost["rest"]),))
+    if removed := _REMOVED.match(part):
+        return Sides((), (_bare(removed["rest"]),))
+    if (lost := gone(part)) is not None:
+        return lost
     added = _ADDED.match(part)
     return Sides((_bare(added["rest"] or added["new"]),), ()) if added else None
 
