@@ -10,13 +10,13 @@ import sys
 
 import pytest
 
-from rankclip.engines import allocator
+from rankclip import allocator
 
 PROBE = """
 import sys
 import numpy as np
 from pathlib import Path
-from rankclip.engines.allocator import keep_freed_memory
+from rankclip.allocator import keep_freed_memory
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
 resident = lambda: int(Path("/proc/self/statm").read_text().split()[1])  # pages

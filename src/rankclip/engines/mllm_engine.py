@@ -39,6 +39,7 @@ QUERY = 'Modify this image with "{}", desribe modified image in one word:'  # mi
 CAPTION = "{}\n Describe this sentence in one word:"
 FAMILIES = {"instructcir_llava_phi35": "llava"}  # the released composer's own name for what is a LLaVA
 UNUSED = ("ret_proj",)  # tensors of the released composer that its embedding does not use
+TURNS = 1_024  # written conversations in memory: training says the same again and again, and a template takes longer than a tiny model
 ROOM = 1.15  # of memory beside the weights that a single photo needs at least
 
 transformers.logging.set_verbosity_error()
@@ -56,6 +57,7 @@ class MllmEngine:
         if backbone.image_engine != "mllm":
             raise ModelError(f"{backbone.name} is no multimodal language model", hint="give one: --model mllm:NAME")
         self.backbone, self.settings = backbone, settings
+        self._turns: dict[tuple[str, bool], str] = {}
         self.device = choose_device(settings.device)
         self.precision = choose_precision(settings.precision, self.device)
         torch.set_num_threads(settings.thread_count())
@@ -103,6 +105,13 @@ class MllmEngine:
         Templates that take a list of parts put the placeholder themselves; the others are given it as text. Raises ModelError for a template that
         loses the prompt or the picture.
         """
+        if (prompt, photo) not in self._turns:
+            if len(self._turns) >= TURNS:
+                self._turns.clear()
+            self._turns[prompt, photo] = self._turn(prompt, photo)
+        return self._turns[prompt, photo]
+
+    def _turn(self, prompt: str, photo: bool) -> str:
         text = {"type": "text", "text": prompt}
         forms: list[Any] = [[{"type": "image"}, text], self.picture + prompt] if photo else [[text], prompt]
         for content in forms:

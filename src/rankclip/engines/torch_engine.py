@@ -18,10 +18,10 @@ import numpy as np
 import open_clip
 import torch
 
+from rankclip.allocator import keep_freed_memory
 from rankclip.backbones.preprocess import to_float
 from rankclip.backbones.specs import CARD, Backbone, find
 from rankclip.backbones.tokens import END, tokenize
-from rankclip.engines.allocator import keep_freed_memory
 from rankclip.engines.base import normalize
 from rankclip.errors import ModelError
 from rankclip.settings import Settings

@@ -19,12 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from rankclip.allocator import keep_freed_memory
 from rankclip.errors import PhotoError
 from rankclip.photos.decode import DecodeOptions, decode
 from rankclip.types import Decoded
 
 LENGTH = struct.Struct("<I")
 NOBODY = -1  # the number of an answer that is about no file
+KEPT = 32 << 20  # bytes of freed memory: a reduced photo and its file many times over, and little beside the process itself
 PR_SET_PDEATHSIG = 1  # Linux: prctl(2)
 
 
@@ -60,6 +62,7 @@ def main() -> None:
     options: WorkerOptions | None = read_frame(tasks)
     if options is None:
         return
+    keep_freed_memory(KEPT)
     protect(options)
     write_frame(answers, Answer(NOBODY, None))  # ready: the clock of the first file may run
     while (task := read_frame(tasks)) is not None:

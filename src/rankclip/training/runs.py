@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import distributed, nn
 
-from rankclip.engines.allocator import keep_freed_memory
+from rankclip.allocator import keep_freed_memory
 from rankclip.errors import InputError, ModelError
 
 LAST = "last.pt"
@@ -72,7 +72,7 @@ class Team:
 
 
 def join_team(device: str = "auto") -> Team:
-    """Join the processes of torchrun, if it started this one, and keep freed memory (see `engines/allocator.py`).
+    """Join the processes of torchrun, if it started this one, and keep freed memory (see `allocator.py`).
 
     Raises ModelError for a device that is not there.
     """
