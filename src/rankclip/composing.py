@@ -94,6 +94,9 @@ class Composition:
         return "cosine" if self.linear else "match"
 
 
+Compose = Callable[[Material, Embed], Composition]  # what a composer is
+
+
 # ---------------------------------------------------------------- composers
 
 
@@ -110,7 +113,8 @@ def slerp_composition(material: Material, embed: Embed) -> Composition:
     """The point on the arc from photo to text.    Source: Jang et al. 2024 (spherical linear interpolation for composed retrieval)."""
     if material.text is None or material.neutral:
         return _photo_alone(material, embed)
-    return _linear(material, slerp(material.photo, material.text, leaning(material.share, SLERP_SHARE)), embed)
+    query = slerp(material.photo, material.text, leaning(material.share, SLERP_SHARE))  # [D]
+    return _linear(material, query, embed)
 
 
 def product_composition(material: Material, embed: Embed) -> Composition:
@@ -121,9 +125,9 @@ def product_composition(material: Material, embed: Embed) -> Composition:
     """
     if material.text is None or material.neutral:
         return _photo_alone(material, embed)
-    neutral = embed(list(NEUTRAL_TEXTS)).mean(axis=0)  # [D]
+    neutral = embed(list(NEUTRAL_TEXTS)).mean(axis=0)  # [8, D] -> [D], what every text has in common
     photo = Term("photo", "the photo", material.photo)
-    text = Term("text", "the text", (material.text - neutral).astype(np.float32))
+    text = Term("text", "the text", (material.text - neutral).astype(np.float32))  # [D]
     gamma = 1 - material.share
     if material.strength is None:
         gamma += KEEP_SHIFT * any(roles.kept for roles in material.roles) - SCENE_SHIFT * any(roles.new_scene for roles in material.roles)
@@ -136,13 +140,13 @@ def head_composition(material: Material, embed: Embed) -> Composition:
 
     An instruction that names nothing ("without people", "darker") is no matter for a head: it counts by its roles, as without one.
     """
-    query = material.learnt
+    query = material.learnt  # [D]
     if material.neutral or query is None:
         return _photo_alone(material, embed)
     if material.share < MIDDLE:
-        query = slerp(material.photo, query, material.share / MIDDLE)
+        query = slerp(material.photo, query, material.share / MIDDLE)  # [D]
     elif material.share > MIDDLE and material.text is not None:
-        query = slerp(query, material.text, (material.share - MIDDLE) / MIDDLE)
+        query = slerp(query, material.text, (material.share - MIDDLE) / MIDDLE)  # [D]
     terms = (Term("query", "the head's query", query), *role_terms(replace(material, roles=material.beside), embed))
     return Composition(terms, "linear", material.photo, material.said, balance=balance_of(query, material))
 
@@ -183,9 +187,9 @@ def slerp(first: np.ndarray, last: np.ndarray, share: float) -> np.ndarray:
     """
     cosine = float(np.clip(first.astype(np.float64) @ last.astype(np.float64), -1, 1))
     if abs(cosine) > PARALLEL:
-        return unit((1 - share) * first + share * last)
+        return unit((1 - share) * first + share * last)  # [D]
     angle = math.acos(cosine)
-    return unit(math.sin((1 - share) * angle) * first + math.sin(share * angle) * last)
+    return unit(math.sin((1 - share) * angle) * first + math.sin(share * angle) * last)  # [D]; `unit` divides by the sine of the angle
 
 
 def leaning(strength: float, tuned: float) -> float:
@@ -215,42 +219,40 @@ def calibrate(composition: Composition, sample: np.ndarray) -> Usual:
     """
     vectors = np.stack([term.vector for term in composition.terms], axis=1)  # [D, J]
     values = sample.astype(np.float64) @ vectors.astype(np.float64)  # [S, J]
-    middle = np.median(values, axis=0)
-    robust = 1.4826 * np.median(np.abs(values - middle), axis=0)  # what the deviation of a normal distribution would be
-    spread = np.maximum(robust, np.maximum(0.25 * values.std(axis=0), 1e-3))
+    middle = np.median(values, axis=0)  # [J]
+    robust = 1.4826 * np.median(np.abs(values - middle), axis=0)  # [J], what the deviation of a normal distribution would be
+    spread = np.maximum(robust, np.maximum(0.25 * values.std(axis=0), 1e-3))  # [J]
     starts = [term.start for term in composition.terms]
-    middle = np.array([middle[j] if start is None else start for j, start in enumerate(starts)])
+    middle = np.array([middle[j] if start is None else start for j, start in enumerate(starts)])  # [J]
     return Usual(middle, spread)
 
 
 def combine(composition: Composition, values: Sequence[np.ndarray], usual: Usual) -> np.ndarray:
     """Join the terms of each photo: float64 [G].    values: J arrays, float [G], each term's projection."""
     if composition.linear:
-        return values[0].astype(np.float64)
+        return values[0].astype(np.float64)  # [G]
     size = 2 if composition.rule == "product" else 1  # terms of the base
     measured = [(value.astype(np.float64) - usual.middle[j]) / usual.spread[j] for j, value in enumerate(values)]  # J x [G]
     score = product(measured[0], measured[1], composition.gamma) if size == 2 else measured[0].copy()  # [G]
-    worst = np.zeros_like(score)
+    worst = np.zeros_like(score)  # [G], the likeness to whatever is forbidden and most there
     for term, value in zip(composition.terms[size:], measured[size:], strict=True):
         if term.role == "forbidden":
-            worst = np.maximum(worst, term.weight * value)
+            worst = np.maximum(worst, term.weight * value)  # [G]
         else:
-            score += term.weight * (np.clip(value, -ENOUGH, ENOUGH) if term.role == "changed" else value)
+            score += term.weight * (np.clip(value, -ENOUGH, ENOUGH) if term.role == "changed" else value)  # [G]
     return score - worst
 
 
 def product(photo: np.ndarray, text: np.ndarray, gamma: float) -> np.ndarray:
-    """Weighted geometric mean of two measured similarities, 0 where either is below the gallery's middle, plus a little of their mean."""
-    both = np.maximum(photo, 0.0) ** gamma * np.maximum(text, 0.0) ** (1 - gamma)
+    """Weighted geometric mean of two measured similarities, 0 where either is below the gallery's middle, plus a little of their mean: float64 [G]."""
+    both = np.maximum(photo, 0.0) ** gamma * np.maximum(text, 0.0) ** (1 - gamma)  # [G]
     return both + LEAN * (gamma * photo + (1 - gamma) * text)
 
 
 def bounded(composition: Composition, values: Sequence[np.ndarray], errors: Sequence[np.ndarray], usual: Usual) -> tuple[np.ndarray, np.ndarray]:
     """Scores from approximate terms and how far they can be off: float32 [G] twice. Every rule is monotone in every term."""
-    score = combine(composition, values, usual)
-    high = combine(composition, [value + term.sign * error for value, error, term in zip(values, errors, composition.terms, strict=True)], usual)
-    low = combine(composition, [value - term.sign * error for value, error, term in zip(values, errors, composition.terms, strict=True)], usual)
+    shifts = [term.sign * error for term, error in zip(composition.terms, errors, strict=True)]  # J x [G]
+    score = combine(composition, values, usual)  # [G]
+    high = combine(composition, [value + shift for value, shift in zip(values, shifts, strict=True)], usual)  # [G]
+    low = combine(composition, [value - shift for value, shift in zip(values, shifts, strict=True)], usual)  # [G]
     return score.astype(np.float32), (np.maximum(high - score, score - low) + 1e-6).astype(np.float32)
-
-
-Compose = Callable[[Material, Embed], Composition]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ from rankclip.backbones.specs import Backbone
 from rankclip.collection import multimodal
 from rankclip.collection.galleries import Photos, without_copies
 from rankclip.collection.ranking import Ranked, RankOptions, cut_short, too_long, wanted
-from rankclip.composing import Composition, Material
+from rankclip.composing import Compose, Composition, Material
 from rankclip.errors import InputError, ModelError, NothingToDo, PhotoError
 from rankclip.heads import packs
 from rankclip.instructions.roles import Roles, foreign, read_roles
@@ -76,6 +75,19 @@ class Wish:
     weight: float
     roles: Roles
 
+    @classmethod
+    def read(cls, text: str, weight: float = 1.0) -> Wish:
+        return cls(text, weight, read_roles(text))
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What one ranking answers: references, the instruction and those of `ands`, and how the result is wanted."""
+
+    references: tuple[Reference, ...]
+    wishes: tuple[Wish, ...]
+    options: ComposeOptions
+
 
 def search(collection: Collection, reference: str, instructions: Sequence[str], options: ComposeOptions, *, scan: bool, unique: bool) -> list[Ranking]:
     """Order the photos by what one reference (and those of `refs`) would look like after each instruction (and those of `ands`)."""
@@ -83,37 +95,29 @@ def search(collection: Collection, reference: str, instructions: Sequence[str], 
     named = [(1.0, reference), *(weighted(text, what="--ref") for text in options.refs)]
     for _, path in named:
         check_reference(path)
-    more = [Wish(text, weight, read_roles(text)) for weight, text in (weighted(text, what="--and") for text in options.ands)]
-    with ExitStack() as stack:
-        store, view, gallery = stack.enter_context(collection.opened(scan=scan))
+    more = [Wish.read(text, weight) for weight, text in (weighted(text, what="--and") for text in options.ands)]
+    wishes = [Wish.read(text) for text in instructions]
+    with collection.opened(scan=scan) as (store, view, gallery):
         if not len(gallery.contents):
             raise NothingToDo(f"no photos found in {', '.join(collection.roots)}", hint="give a folder that holds photos")
         gallery = without_copies(gallery) if unique else gallery
-        judge = None
-        if multimodal.is_asked(options.composer) and collection.backbone.image_engine != multimodal.NAME:
-            judge = multimodal.Judge(multimodal.find(options.composer), collection.settings)
-            if (store.view(judge.backbone.space).rows_of(gallery.contents) >= 0).all():  # its own space is there: no second judge is needed
-                return search(
-                    own_space(collection, judge.backbone), reference, instructions, replace(options, composer=multimodal.NAME), scan=False, unique=unique
-                )
-        references = [read_reference(collection, store, view, path, weight) for weight, path in named]
+        judge = second_judge(collection, options)
+        if judge is not None and (store.view(judge.backbone.space).rows_of(gallery.contents) >= 0).all():  # its own space is there: nothing to judge again
+            own = replace(options, composer=multimodal.NAME)
+            return search(own_space(collection, judge.backbone), reference, instructions, own, scan=False, unique=unique)
+        references = tuple(read_reference(collection, store, view, path, weight) for weight, path in named)
         composer = Composer(collection, store, view, options.composer if judge is None else "auto")
-        results = []
-        said = [*instructions, *(wish.text for wish in more)]
-        for text in said:
-            collection.notes += notes_about(text, collection.backbone)
-        if (asked := judge or composer.judge) is not None:
-            for _, path in named:
-                asked.read(path, [text for text in said if not read_roles(text).neutral])
-        for text in instructions:
-            wishes = [Wish(text, 1.0, read_roles(text)), *more]
-            composition = composer.compose(references, wishes, options.strength)
-            if judge is not None:
-                results.append(judged(judge, collection, store, gallery, (composition, composer, references, wishes, options)))
-                continue
-            ranked = order_gallery(store, view, gallery, composition, references, options, collection.not_yet)
-            results.append(build(view, gallery, ranked, composition, composer, references, wishes, options))
-    return results
+        announce(collection, [*wishes, *more], [path for _, path in named], judge or composer.judge)
+        questions = [Question(references, (wish, *more), options) for wish in wishes]
+        return [answer(collection, store, view, gallery, composer, one) if judge is None else judged(judge, collection, store, gallery, composer, one)
+                for one in questions]  # fmt: skip
+
+
+def second_judge(collection: Collection, options: ComposeOptions) -> multimodal.Judge | None:
+    """The language model that reads the first photos again, where one is asked for that did not embed the gallery."""
+    if not multimodal.is_asked(options.composer) or collection.backbone.image_engine == multimodal.NAME:
+        return None
+    return multimodal.Judge(multimodal.find(options.composer), collection.settings)
 
 
 def own_space(collection: Collection, backbone: Backbone) -> Collection:
@@ -122,33 +126,49 @@ def own_space(collection: Collection, backbone: Backbone) -> Collection:
     return type(collection)(*collection.roots, settings=settings, walk=collection.walk_options, progress=collection.progress, cancel=collection.cancel)
 
 
-def judged(
-    judge: multimodal.Judge, collection: Collection, store: Store, gallery: Photos,
-    given: tuple[Composition, Composer, Sequence[Reference], Sequence[Wish], ComposeOptions],
-) -> Ranking:  # fmt: skip
+def announce(collection: Collection, wishes: Sequence[Wish], paths: Sequence[str], judge: multimodal.Judge | None) -> None:
+    """Say what the model cannot read, and let a language model read all that is asked for in one go."""
+    for wish in wishes:
+        collection.notes += notes_about(wish.text, collection.backbone)
+    for path in paths if judge is not None else ():
+        judge.read(path, [wish.text for wish in wishes if not wish.roles.neutral])  # type: ignore[union-attr]
+
+
+def answer(collection: Collection, store: Store, view: View, gallery: Photos, composer: Composer, question: Question) -> Ranking:
+    """Answer one question by the composer alone."""
+    composition = composer.compose(question.references, question.wishes, question.options.strength)
+    ranked = order_gallery(store, view, gallery, composition, question.references, question.options, collection.not_yet)
+    return build(view, gallery, ranked, composition, composer, question)
+
+
+def judged(judge: multimodal.Judge, collection: Collection, store: Store, gallery: Photos, composer: Composer, question: Question) -> Ranking:
     """Order by the light composer, then let a language model read the first photos again, and join both orders."""
-    composition, composer, references, wishes, options = given
-    view, chosen = store.view(collection.backbone.space), options.rank
+    view, chosen = store.view(collection.backbone.space), question.options.rank
     if chosen.bottom is not None:
         raise InputError("--bottom does not go with a language model that reads only the first photos", hint="leave it out, or embed by that model first")
-    first = None if wanted(len(gallery.contents), chosen) is None else max(multimodal.JUDGED, wanted(len(gallery.contents), chosen) or 0)
-    whole = replace(options, rank=replace(chosen, top=first, min_percentile=None, min_score=None))
-    ranked = order_gallery(store, view, gallery, composition, references, whole, collection.not_yet)
-    asked = [wish for wish in wishes if not wish.roles.neutral]
-    order = ranked.order
-    if asked and len(order.index):
-        places = ranked.places[order.index[: multimodal.JUDGED]]
-        query = judge.query(multimodal.Asked(tuple((one.weight, one.path) for one in references), tuple((wish.weight, wish.text) for wish in asked)))
-        photos = judge.photos(store.view(judge.backbone.space), gallery.contents[places], gallery.paths(places), collection.progress)
-        order = multimodal.fused(order, photos @ query)
+    limit = wanted(len(gallery.contents), chosen)
+    first = None if limit is None else max(multimodal.JUDGED, limit)
+    whole = replace(question.options, rank=replace(chosen, top=first, min_percentile=None, min_score=None))
+    composition = composer.compose(question.references, question.wishes, question.options.strength)
+    ranked = order_gallery(store, view, gallery, composition, question.references, whole, collection.not_yet)
+    order = judged_again(judge, collection, store, gallery, ranked, question)
     limit = wanted(len(ranked.places), chosen)
-    order = order if limit is None else order.first(limit)
-    if chosen.min_score is not None:
-        order = order.first(int(np.searchsorted(-order.scores, -chosen.min_score, side="right")))
-    found = build(view, gallery, replace(ranked, order=order), composition, composer, references, wishes, options)
+    order = at_least(order if limit is None else order.first(limit), chosen.min_score)
+    found = build(view, gallery, replace(ranked, order=order), composition, composer, question)
     rule = f"the first {multimodal.JUDGED} by {composer.name}, read again by {judge.backbone.name}; both orders joined by reciprocal ranks"
     explanation = None if found.explanation is None else replace(found.explanation, method=multimodal.NAME, rule=rule)
     return replace(found, method=multimodal.NAME, meaning="reciprocal ranks", explanation=explanation)
+
+
+def judged_again(judge: multimodal.Judge, collection: Collection, store: Store, gallery: Photos, ranked: Ranked, question: Question) -> scoring.Order:
+    """The first photos in the joined order of the light composer and a language model; as they were where no change is asked for."""
+    order, asked = ranked.order, for_judge(question.references, question.wishes)
+    if not asked.texts or not len(order.index):
+        return order
+    places = ranked.places[order.index[: multimodal.JUDGED]]  # int64 [K]
+    query = judge.query(asked)  # [D]
+    photos = judge.photos(store.view(judge.backbone.space), gallery.contents[places], gallery.paths(places), collection.progress)  # [K, D]
+    return multimodal.fused(order, photos @ query)
 
 
 def notes_about(text: str, backbone: Backbone) -> list[str]:
@@ -212,7 +232,7 @@ def read_reference(collection: Collection, store: Store, view: View, path: str, 
 
 
 def stored_features(view: View, content: int) -> Features:
-    row = view.rows_of(np.array([content]))
+    row = view.rows_of(np.array([content]))  # [1]
     tokens = view.read_tokens(view.token_rows_of(np.array([content]))) if view.token_rows and view.token_rows_of(np.array([content]))[0] >= 0 else None
     return Features(view.read_embeddings(row), tokens)
 
@@ -255,7 +275,7 @@ class Composer:
         elif self.head is not None and (asked := [wish for wish in wishes if wish.roles.wanted]):
             material = replace(material, learnt=self._learnt(references, asked), beside=tuple(wish.roles for wish in wishes if not wish.roles.wanted))
         name = "slerp" if material.neutral else "head" if self.judge is not None else self.name
-        make: Callable[..., Composition] = resolve(COMPOSERS, name, what="composer")
+        make: Compose = resolve(COMPOSERS, name, what="composer")
         return make(material, self.embed)
 
     def _mean(self, wishes: Sequence[Wish], phrases: Sequence[str]) -> np.ndarray | None:
@@ -266,8 +286,7 @@ class Composer:
     def _judged(self, references: Sequence[Reference], wishes: Sequence[Wish]) -> np.ndarray:
         """What a language model makes of all references and all instructions that ask for a change, float32 [D]."""
         assert self.judge is not None
-        asked = tuple((wish.weight, wish.text) for wish in wishes if not wish.roles.neutral)
-        return self.judge.query(multimodal.Asked(tuple((one.weight, one.path) for one in references), asked))
+        return self.judge.query(for_judge(references, wishes))
 
     def _learnt(self, references: Sequence[Reference], asked: Sequence[Wish]) -> np.ndarray:
         """The head's query: every reference with every instruction that names something, weighted, float32 [D]."""
@@ -282,6 +301,11 @@ class Composer:
         return scoring.unit(total)
 
 
+def for_judge(references: Sequence[Reference], wishes: Sequence[Wish]) -> multimodal.Asked:
+    """What a language model is asked about: paths, and the instructions that ask for a change."""
+    return multimodal.Asked(tuple((one.weight, one.path) for one in references), tuple((wish.weight, wish.text) for wish in wishes if not wish.roles.neutral))
+
+
 # ---------------------------------------------------------------- order
 
 
@@ -294,22 +318,25 @@ def order_gallery(
     missing = not_yet + len(gallery.contents) - len(places)
     if not options.with_reference:
         places = places[~near_references(store, view, gallery.contents[places], rows[places], references)]
-    rows = rows[places]
+    rows = rows[places]  # [G]
     usual = usual_of(view, rows, composition)
 
     def exactly(some: np.ndarray) -> np.ndarray:
-        values = [scoring.exact(view.master, rows[some], term.vector) for term in composition.terms]
-        return np.round(composing.combine(composition, values, usual), scoring.DIGITS)
+        values = [scoring.exact(view.master, rows[some], term.vector) for term in composition.terms]  # J x [K]
+        return np.round(composing.combine(composition, values, usual), scoring.DIGITS)  # [K]
 
-    values = [scan_rows(view, rows, term.vector) for term in composition.terms]
-    errors = [scoring.error_bound(view.scales[rows], term.vector) for term in composition.terms]
-    approximate, error = composing.bounded(composition, values, errors, usual)
+    values = [scan_rows(view, rows, term.vector) for term in composition.terms]  # J x [G]
+    errors = [scoring.error_bound(view.scales[rows], term.vector) for term in composition.terms]  # J x [G]
+    approximate, error = composing.bounded(composition, values, errors, usual)  # [G], [G]
     chosen = options.rank
     order = scoring.order(approximate, error, exactly, lambda some: gallery.paths(places[some]), top=wanted(len(rows), chosen), bottom=chosen.bottom,
                           all_exact=chosen.exact)  # fmt: skip
-    if chosen.min_score is not None:
-        order = order.first(int(np.searchsorted(-order.scores, -chosen.min_score, side="right")))
-    return Ranked(order, places, missing)
+    return Ranked(at_least(order, chosen.min_score), places, missing)
+
+
+def at_least(order: scoring.Order, score: float | None) -> scoring.Order:
+    """The photos that reach a score, where one is asked for."""
+    return order if score is None else order.first(int(np.searchsorted(-order.scores, -score, side="right")))
 
 
 def scan_rows(view: View, rows: np.ndarray, vector: np.ndarray) -> np.ndarray:
@@ -324,7 +351,7 @@ def usual_of(view: View, rows: np.ndarray, composition: Composition) -> composin
     size = len(composition.terms)
     if composition.linear or not len(rows):
         return composing.Usual(np.zeros(size), np.ones(size))
-    some = rows[np.linspace(0, len(rows) - 1, min(len(rows), composing.SAMPLE)).astype(np.int64)]
+    some = rows[np.linspace(0, len(rows) - 1, min(len(rows), composing.SAMPLE)).astype(np.int64)]  # [S]
     return composing.calibrate(composition, view.master[some])
 
 
@@ -357,27 +384,27 @@ def when(facts: PhotoFacts | None) -> datetime | None:
 # ---------------------------------------------------------------- the result
 
 
-def build(
-    view: View, gallery: Photos, ranked: Ranked, composition: Composition, composer: Composer, references: Sequence[Reference], wishes: Sequence[Wish],
-    options: ComposeOptions,
-) -> Ranking:  # fmt: skip
+def build(view: View, gallery: Photos, ranked: Ranked, composition: Composition, composer: Composer, question: Question) -> Ranking:
     """Put the columns of a `Ranking` together."""
     order, size = ranked.order, len(ranked.places)
+    references = tuple(one.path for one in question.references)
     if not size:
-        names = ", ".join(one.path for one in references)
-        raise NothingToDo(f"no photo is left to search besides {names} and what looks the same", hint="--with-reference searches those, too")
-    positions = ranked.places[order.index]
-    rows = view.rows_of(gallery.contents[positions])
-    with_details = options.rank.details
-    photo = scoring.exact(view.master, rows, composition.photo).astype(np.float32) if with_details else None
-    text = scoring.exact(view.master, rows, composition.text).astype(np.float32) if with_details and composition.text is not None else None
+        raise NothingToDo(f"no photo is left to search besides {', '.join(references)} and what looks the same", hint="--with-reference searches those, too")
+    places = ranked.places[order.index]  # int64 [K]
+    rows, details = view.rows_of(gallery.contents[places]), question.options.rank.details
     return Ranking(
-        wishes[0].text, composer.name, view.space.fingerprint, size, ranked.pending, gallery.paths(positions), order.scores,
+        question.wishes[0].text, composer.name, view.space.fingerprint, size, ranked.pending, gallery.paths(places), order.scores,
         percentiles=scoring.percentiles(order.ranks, size), ranks=order.ranks, meaning=composition.meaning,
-        explanation=explain(composition, composer, references, wishes),
-        references=tuple(one.path for one in references), photo_cosines=photo, text_cosines=text,
-        truncated=cut_short(view, gallery.contents[positions]) if with_details else None,
+        explanation=explain(composition, composer, question.references, question.wishes), references=references,
+        photo_cosines=cosines(view, rows, composition.photo) if details else None,
+        text_cosines=cosines(view, rows, composition.text) if details and composition.text is not None else None,
+        truncated=cut_short(view, gallery.contents[places]) if details else None,
     )  # fmt: skip
+
+
+def cosines(view: View, rows: np.ndarray, vector: np.ndarray) -> np.ndarray:
+    """What is reported beside a score: float32 [K].    rows: int64 [K].    vector: float32 [D]."""
+    return scoring.exact(view.master, rows, vector).astype(np.float32)
 
 
 def explain(composition: Composition, composer: Composer, references: Sequence[Reference], wishes: Sequence[Wish]) -> Explanation:
