@@ -2,8 +2,8 @@
 
     python examples/train_difference/prepare.py SHARED OUT
 
-Writes OUT/photos/PACK/..., OUT/captions.jsonl (path, captions, split, values), OUT/pairs.jsonl (a, b, text, split) and OUT/tasks.jsonl
-(attribute tests on photos of the validation side). Labels become captions in the words a person would use; numbers become values.
+Writes OUT/photos/PACK/..., OUT/captions.jsonl (path, captions, split, values), OUT/pairs.jsonl (a, b, text, split), OUT/tasks.jsonl
+(attribute tests on photos of the validation side) and OUT/classes.jsonl (caltech101, for plain search before and after). Labels become captions in the words a person would use; numbers become values.
 """
 
 from __future__ import annotations
@@ -129,12 +129,19 @@ def held_out(shared: Path, out: Path, pack: str) -> list[dict]:
     return [row for row in unpack(shared, out, pack) if row["split"] == "val"]
 
 
+def classes(shared: Path, out: Path) -> Iterator[dict]:
+    """All of caltech101, which nothing is trained on."""
+    for row in unpack(shared, out, "caltech101"):
+        yield {"path": row["at"], "label": row["label_text"]}
+
+
 def main() -> None:
     shared, out = Path(sys.argv[1]), Path(sys.argv[2])
-    for name, found in (("captions", described(shared, out)), ("pairs", pairs(shared, out)), ("tasks", tasks(shared, out))):
+    parts = {"captions": described, "pairs": pairs, "tasks": tasks, "classes": classes}
+    for name, rows_of in parts.items():
         count = 0
         with (out / f"{name}.jsonl").open("w") as lines:
-            for row in found:
+            for row in rows_of(shared, out):
                 lines.write(json.dumps(row) + "\n")
                 count += 1
         print(f"{count:,} lines in {out / name}.jsonl")

@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import Run, square
 
 from rankclip.errors import InputError
-from rankclip.evaluation import signs
+from rankclip.evaluation import searches, signs
 from rankclip.evaluation.signs import balanced, bootstrap, released_pairs, wins
 
 CLASSES = ("antelope", "bear", "cat", "dolphin", "elephant", "fox")
@@ -145,6 +145,29 @@ def test_the_command_on_ones_own_lines(run: Run, tasks: Path) -> None:
     report = json.loads(found.text)
     assert report["photos"] == [6, 6] and report["accuracy"] == 0.5, "the toy's text path is a bag of words: the order of a sentence is lost on it"
     assert run("evaluate", "difference", "jsonl", tasks, "--released", "-q").text.strip().endswith("as released")
+
+
+def test_plain_search_before_and_after(run: Run, squares: Path, tmp_path: Path) -> None:
+    rows = [{"path": f"photos/{name}.png", "label": name, "captions": [f"a {name} square"]} for name in ("red", "green", "blue", "white", "black")]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, {**rows[0], "split": "train"}]))
+    found = json.loads(run("evaluate", "difference", "classes", "rows.jsonl", "--json", "-q").text)
+    assert found["name"] == "top-1 of 5 classes" and found["photos"] == 5 and found["before"][0] == found["after"][0] == 1.0 and found["through"] == []
+    lines = run("evaluate", "difference", "captions", "rows.jsonl", "-q").text.splitlines()
+    assert len(lines) == 2 and lines[0] == "text to image R@1, 5 photos: before 100.0% (100.0% to 100.0%), after 100.0% (100.0% to 100.0%); head none"
+    wrong = run("evaluate", "difference", "captions", "tasks.jsonl")
+    assert wrong.code == 2 and "no such file" in wrong.err
+    (tmp_path / "rows.jsonl").write_text('{"path": "x.png"}\n')
+    assert "rows.jsonl, line 1" in run("evaluate", "difference", "classes", "rows.jsonl").err
+
+
+def test_the_right_one_first_by_hand() -> None:
+    seen = np.array([[1, 0], [0, 1], [0.6, 0.8]], np.float32)
+    photos = [searches.Photo(str(i), (text,)) for i, text in enumerate("xyz")]
+    vectors = {"x": [1.0, 0.0], "y": [0.9, 0.1], "z": [0.0, 1.0]}
+    found = dict(searches.retrieval(photos, seen, lambda texts: np.array([vectors[text] for text in texts], np.float32)))
+    assert found["text to image R@1"].tolist() == [1, 0, 0]
+    assert found["text to image R@10"].tolist() == [1, 1, 1]
+    assert searches.interval(np.array([1.0, 1.0, 0.0, 0.0]))[0] == 0.5 and searches.interval(np.ones(4)) == (1.0, 1.0, 1.0)
 
 
 @pytest.mark.parametrize(
