@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from rankclip import contrast
-from rankclip.collection.telling import OWN, SEEN, Looks, attributes, content, folder_statement, statement
+from rankclip.collection.telling import OWN, SEEN, Looks, attributes, content, folder_statement, statement, tellable
 from rankclip.instructions.lexicon import Antonyms
 from rankclip.instructions.vocabulary import Contrast, scenes, sights, stated, vocabulary
 from rankclip.instructions.vocabulary import contrast as contrast_of
+from rankclip.training.sightings import needed
 
 INDOORS = contrast_of(Antonyms("place", "either", "indoors", "outdoors", "indoors"))
 OLDER = contrast_of(Antonyms("age", "adj", "old", "young", "age"))
@@ -25,15 +26,20 @@ def looks(**seen: tuple[float, float]) -> Looks:
     (INDOORS, -3.0, looks(indoors=(0, 3), outdoors=(3, 0)), "A is outdoors, B is indoors"),
     (INDOORS, 3.0, looks(indoors=(3, 0), outdoors=(0, 1)), "A is indoors"),
     (INDOORS, 3.0, looks(indoors=(1, 0), outdoors=(0, 1)), ""),
+    (INDOORS, -3.0, looks(indoors=(3, 0), outdoors=(0, 1)), "A is indoors"),
+    (INDOORS, 3.0, looks(indoors=(3, 2), outdoors=(0, 1)), ""),
     (MORE_DOGS, 2.0, looks(dogs=(3, 0), cats=(0, 1)), "A shows more dogs"),
     (MORE_DOGS, -2.0, looks(dogs=(0, 1), cats=(3, 0)), "A shows more cats"),
     (OLDER, 4.0, looks(a_person=(2, 2), an_old_person=(4, 0), a_young_person=(0, 2)), "A is older"),
     (OLDER, 4.0, looks(a_person=(2, 2), an_old_person=(1, 0), a_young_person=(0, 3)), "B is younger"),
     (OLDER, 4.0, looks(a_person=(2, -1), an_old_person=(4, 0), a_young_person=(0, 2)), ""),
+    (OLDER, 1.0, looks(a_person=(2, 2), an_old_person=(4, 0), a_young_person=(0, 2)), ""),
+    (OLDER, -4.0, looks(a_person=(2, 2), an_old_person=(4, 0), a_young_person=(0, 2)), ""),
 ])  # fmt: skip
 def test_only_what_is_seen_is_told(one: Contrast, z: float, seen: Looks, text: str) -> None:
-    found = statement(one, z, seen)
-    assert found.text == text and (found.strength > abs(z) / 2 + SEEN - 1e-6 if text else found.strength == 0.0)
+    found = statement(one, z, seen, 1.5)
+    assert found.text == text and (found.strength >= abs(found.z) / 2 + SEEN if text else found.strength == 0.0)
+    assert not text or abs(found.z) >= 1.5
 
 
 def test_swapping_the_photos_swaps_the_names() -> None:
@@ -41,6 +47,27 @@ def test_swapping_the_photos_swaps_the_names() -> None:
     swapped = Looks(seen.places, seen.b, seen.a)
     names = str.maketrans("AB", "BA")
     assert set(statement(INDOORS, 3.0, seen).text.translate(names).split(", ")) == set(statement(INDOORS, -3.0, swapped).text.split(", "))
+
+
+def test_what_looks_like_everything_is_not_told() -> None:
+    seen, needed = np.array([4.9, 4.5, 3.4, 2.6], np.float32), np.array([2.5, 5.0, 2.5, 2.5], np.float32)
+    assert tellable(seen, needed).tolist() == [True, False, False, False], "a cat; no lion, which needs more; no rabbit, which is much less visible"
+    assert tellable(seen[2:], needed[2:]).tolist() == [True, False] and not tellable(np.array([2.0], np.float32), np.zeros(1, np.float32)).any()
+    places, b = {"a lion": 0, "a tiger": 1}, np.zeros(2, np.float32)
+    lion = contrast_of(Antonyms("animals", "either", "of a lion", "of a tiger", "lion"))
+    a = np.array([4.0, 1.0], np.float32)
+    assert statement(lion, 0.0, Looks(places, a, b)).text == "A shows a lion"
+    assert not statement(lion, 0.0, Looks(places, a, b, {"A": np.array([False, True]), "B": np.array([True, True])})).text
+
+
+def test_captions_say_how_visible_a_phrase_must_be() -> None:
+    rng = np.random.default_rng(0)
+    seen = np.abs(rng.normal(3.0, 0.5, (400, 3))).astype(np.float32)
+    dogs = rng.random(400) < 0.5
+    captions = [["two dogs running", "a dog", "dogs"] if dog else ["a man", "a man cooks", "he cooks lunch"] for dog in dogs]
+    found = needed(seen, ["a dog", "at midday", "cooking"], captions)
+    assert found[0] == found[2] == 2.5 and found[1] >= 3.5, "midday is never said"
+    assert (needed(seen, ["a dog", "at midday", "cooking"], [["a dog"]] * 400) == 2.5).all(), "one caption a photo says too little"
 
 
 def test_ones_own_attributes_are_told_whatever_is_seen() -> None:
@@ -52,12 +79,12 @@ def test_one_a_group_and_nothing_twice() -> None:
     boat = contrast_of(Antonyms("things", "either", "of a boat", "of a bus", "boat"))
     boats = contrast_of(Antonyms("count", "noun", "boats", "cars", "boats"))
     train = contrast_of(Antonyms("things", "either", "of a train", "of an airplane", "train"))
-    seen = looks(a_boat=(4, 0), boats=(3, 0), a_train=(3, 0), indoors=(3, 0))
-    found = attributes([boat, boats, train, INDOORS], np.array([2.5, 2.5, 2.5, 1.0], np.float32), seen, least=1.5, count=5)
-    assert [one.text for one in found] == ["A shows a boat"], "boats say it again, the train is of the same group, indoors is below the threshold"
-    assert found[0].more == "A" and found[0].z == 2.5
-    (cats,) = attributes([MORE_DOGS], np.array([-2.0], np.float32), looks(dogs=(0, 1), cats=(3, 0)), least=1.5, count=5)
-    assert (cats.name, cats.more, cats.z, cats.text) == ("cats", "A", 2.0, "A shows more cats"), "named after what is told"
+    seen = looks(a_boat=(4, 0), boats=(3, 0), a_train=(3, 0), indoors=(3, 2))
+    found = attributes([boat, boats, train, INDOORS], np.zeros(4, np.float32), seen, least=1.5, count=5)
+    assert [one.text for one in found] == ["A shows a boat"], "boats say it again, the train is of the same group, indoors is both"
+    assert found[0].more == "A" and found[0].z == pytest.approx(4 / 2**0.5, abs=1e-3)
+    (cats,) = attributes([MORE_DOGS], np.zeros(1, np.float32), looks(dogs=(0, 1), cats=(3, 0)), least=1.5, count=5)
+    assert (cats.name, cats.more, cats.z, cats.text) == ("cats", "A", pytest.approx(3 / 2**0.5, abs=1e-3), "A shows more cats"), "named after what is told"
     assert content("A shows boats, B shows a bus") == {"boat", "bu"}
 
 

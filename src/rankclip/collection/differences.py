@@ -16,7 +16,7 @@ from rankclip import contrast
 from rankclip.collection import adapting, certain, composition
 from rankclip.collection.composition import Reference
 from rankclip.collection.galleries import Photos, Seen
-from rankclip.collection.telling import OFTEN, OWN, SEEN_OF_MANY, Attribute, Looks, attributes, content, folder_statement
+from rankclip.collection.telling import OFTEN, OWN, SEEN_OF_MANY, Attribute, Looks, attributes, content, folder_statement, tellable
 from rankclip.contrast import Sights
 from rankclip.errors import InputError, NothingToDo
 from rankclip.heads import packs
@@ -196,8 +196,11 @@ class Comparer:
         return sights(vocabulary())
 
     def looks(self, a: np.ndarray, b: np.ndarray) -> Looks:
-        """How visibly photos a and b show each phrase.    a, b: float32 [D]."""
-        return Looks({phrase: i for i, phrase in enumerate(self.phrases)}, self.sights.seen(a), self.sights.seen(b))
+        """How visibly photos a and b show each phrase, and which may be told of them.    a, b: float32 [D]."""
+        needed = self._stored.needed if self._stored is not None else np.zeros(len(self.phrases), np.float32)
+        seen = self.sights.seen(np.stack([a, b]))  # float32 [2, P]
+        told = {name: tellable(row, needed) for name, row in zip("AB", seen, strict=True)}
+        return Looks({phrase: i for i, phrase in enumerate(self.phrases)}, seen[0], seen[1], told)
 
     @cached_property
     def threshold(self) -> float:
@@ -244,8 +247,9 @@ class Comparer:
         valued = adapter_values(self, a, b)
         taken = set(certain.AXES) if certain.measured_both(a.facts, b.facts) else set()
         groups = {one.group for one in valued}
-        z = np.array([0.0 if one.name in taken or one.group in groups else value for one, value in zip(self.contrasts, z, strict=True)], np.float32)
-        told = attributes(self.contrasts, z, self.looks(a.embedding, b.embedding), least=self.threshold, count=self.options.top)
+        free = [i for i, one in enumerate(self.contrasts) if one.name not in taken and one.group not in groups]
+        contrasts = [self.contrasts[i] for i in free]
+        told = attributes(contrasts, z[free], self.looks(a.embedding, b.embedding), least=self.threshold, count=self.options.top)
         return [*valued, *told][: max(self.options.top, len(valued))]
 
     def answer(self, question: Instruction, a: Reference, b: Reference) -> tuple[str, float, str]:

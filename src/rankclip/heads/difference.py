@@ -53,7 +53,8 @@ class Axes:
     """The vocabulary's axes, and its phrases as plain texts. All of it over the training photos.
 
     vectors: float32 [V, D], unit. spread: float32 [V], of the difference of random pairs. sights: float32 [P, D], unit. usual, unusual: float32
-    [P], mean and standard deviation of the cosine with each phrase.
+    [P], mean and standard deviation of the cosine with each phrase. needed: float32 [P], how many of those above what is usual a photo must be
+    before it is told to show the phrase.
     """
 
     vectors: np.ndarray
@@ -61,6 +62,7 @@ class Axes:
     sights: np.ndarray
     usual: np.ndarray
     unusual: np.ndarray
+    needed: np.ndarray
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +149,8 @@ class DifferenceHead:
             return None
         with np.load(io.BytesIO(self.pack.file(AXES).read_bytes())) as found:
             vectors, sights = (normalised(found[name].astype(np.float32)) for name in ("vectors", "sights"))
-            return Axes(vectors, found["spread"], sights, found["usual"], found["unusual"])
+            needed = found["needed"] if "needed" in found else np.zeros(len(sights), np.float32)  # packs of before have none
+            return Axes(vectors, found["spread"], sights, found["usual"], found["unusual"], needed)
 
     @cached_property
     def _session(self) -> Any:

@@ -25,7 +25,7 @@ from rankclip.instructions.vocabulary import Contrast, digest, sights, vocabular
 from rankclip.instructions.vocabulary import contrast as contrast_of
 from rankclip.scoring import Embed, phrase_embedding
 from rankclip.settings import Settings, user_folder
-from rankclip.training import difference, runs, writer
+from rankclip.training import difference, runs, sightings, writer
 from rankclip.training.difference import PRESETS, Config, Data, Outcome, Sentences, accuracy
 from rankclip.training.generator import MEASURED, Described, PairOptions, Told, describe, generate
 from rankclip.training.generator.frames import tokens as words_of
@@ -408,8 +408,11 @@ class Measure:
             return contrast.plain_axis(one.first, one.last, self.embed) if one.group in plain else contrast.compared_axis(one.first, one.last, compare)
 
         vectors = np.stack([axis(one) for one in vocabulary()])
-        seen = contrast.sights(np.stack([phrase_embedding(phrase, self.embed) for phrase in sights(vocabulary())]), self.library.photos)
-        return Axes(vectors, contrast.spreads(self.library.photos, vectors), seen.vectors, seen.usual, seen.spread)
+        phrases = sights(vocabulary())
+        known = contrast.sights(np.stack([phrase_embedding(phrase, self.embed) for phrase in phrases]), self.library.photos)
+        trained = np.flatnonzero(~self.library.val)
+        least = sightings.needed(known.seen(self.library.photos[trained]), phrases, [self.library.captions[i] for i in trained])
+        return Axes(vectors, contrast.spreads(self.library.photos, vectors), known.vectors, known.usual, known.spread, least)
 
 
 def share(products: np.ndarray) -> float:
