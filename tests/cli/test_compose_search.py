@@ -53,6 +53,22 @@ def test_a_photo_that_is_cut_short_is_marked(run: Run, shades: Path) -> None:
     assert len(records) == 8 and [record["path"] for record in records if record.get("truncated")] == ["photos/cut.jpg"]
 
 
+def test_a_reference_that_is_cut_short_is_read_where_that_is_allowed(run: Run, shades: Path, tmp_path: Path) -> None:
+    cut_photo(tmp_path / "cut.jpg")
+    refused = run("compose-search", "photos", "cut.jpg", "darker")
+    assert refused.code == 2 and "cut.jpg: JPEG: the file is cut short (--allow-truncated reads what is there)" in refused.err
+    allowed = run("compose-search", "photos", "cut.jpg", "darker", "--allow-truncated")
+    assert (allowed.code, len(allowed.lines)) == (0, 8), allowed.err
+
+
+@pytest.mark.parametrize("command", [("rank", "photos", "red"), ("compose-search", "photos", "photos/red.png", "darker")])
+def test_a_search_reads_again_what_could_not_be_read(run: Run, shades: Path, command: tuple[str, ...]) -> None:
+    cut_photo(shades / "cut.jpg")
+    assert run(*command).code == 3, "known as a failure from now on"
+    assert "photos/cut.jpg" not in run(*command, "--allow-truncated").lines, "a failure is remembered"
+    assert "photos/cut.jpg" in run(*command, "--allow-truncated", "--retry-failed").lines
+
+
 @pytest.mark.parametrize("composer", UNTRAINED)
 def test_every_composer_finds_the_colour_that_is_asked_for(run: Run, shades: Path, composer: str) -> None:
     found = names(run("compose-search", "photos", "photos/darkred.png", "blue instead of red", "--composer", composer).lines)

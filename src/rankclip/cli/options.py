@@ -137,7 +137,8 @@ class Shared:
         from rankclip.registry import available
 
         settings = self.settings()
-        walk = WalkOptions(self.hidden, self.follow_links, self.any_extension, available("rawpy"), tuple(self.exclude or ()))
+        walk = WalkOptions(self.hidden, self.follow_links, self.any_extension, available("rawpy"), tuple(self.exclude or ()),
+                           retry_failed=bool(self.retry_failed), allow_truncated=bool(self.allow_truncated))  # fmt: skip
         progress = console.make_progress(settings.progress, quiet=self.quiet)
         return rankclip.Collection(*paths, *self.listed_paths(), settings=settings, walk=walk, progress=progress, cancel=stop.event)
 

@@ -93,13 +93,12 @@ class Collection:
     def _update(self, store: Store, *, retry: bool = False, force: bool = False, allow_truncated: bool = False) -> Seen:
         """Look at the disk and embed what is pending; returns the gallery."""
         walk = Walk(self.present, self.walk_options)
-        found = survey(walk, store, store.view(self.backbone.space), retry=retry, force=force)
+        found = survey(walk, store, store.view(self.backbone.space), retry=retry or self.walk_options.retry_failed, force=force)
         return self._embed_pending(store, walk, found, force=force, allow_truncated=allow_truncated)
 
     def _embed_pending(self, store: Store, walk: Walk, found: Survey, *, force: bool = False, allow_truncated: bool = False) -> Seen:
-        work = load(EMBEDDING).Embedding(
-            store, self.backbone, lambda: self.image_engine, self.settings, self.progress, force=force, allow_truncated=allow_truncated, cancel=self.cancel
-        )
+        work = load(EMBEDDING).Embedding(store, self.backbone, lambda: self.image_engine, self.settings, self.progress, force=force,
+                                         allow_truncated=allow_truncated or self.walk_options.allow_truncated, cancel=self.cancel)  # fmt: skip
         report = work.run(found)
         self._tell(walk, found, report, work.gallery)
         return Seen.of(found.gallery, work.gallery)
@@ -237,7 +236,7 @@ class Collection:
             return store, Remembered(store, self.roots)
         walk = Walk(self.present, self.walk_options)
         with Store.open(self.folder) if exists else nullcontext() as reader:
-            found = survey(walk, reader, reader.view(self.backbone.space) if reader else None)
+            found = survey(walk, reader, reader.view(self.backbone.space) if reader else None, retry=self.walk_options.retry_failed)
         if not (found.pending or found.moved) and exists:
             self._tell(walk, found)
             return stack.enter_context(Store.open(self.folder)), Seen.of(found.gallery)
@@ -332,7 +331,7 @@ class Collection:
     @cached_property
     def reader(self) -> Any:
         """What reads photos that are no part of the gallery: in a process of its own, which ends with this collection (`photos.pool.Reader`)."""
-        found = load(EMBEDDING).reader(self.backbone, self.settings)
+        found = load(EMBEDDING).reader(self.backbone, self.settings, allow_truncated=self.walk_options.allow_truncated)
         weakref.finalize(self, found.close)
         return found
 

@@ -26,11 +26,15 @@ CLUTTER = frozenset({"@eaDir", "node_modules", "__MACOSX", "$RECYCLE.BIN", "Syst
 
 @dataclass(frozen=True, slots=True)
 class WalkOptions:
+    """How a look at the disk goes, and what is read of what it finds."""
+
     hidden: bool = False  # look into hidden and thumbnail folders too
     follow_links: bool = False  # enter folders that are symbolic links
     any_extension: bool = False  # look into files of every extension
     raw: bool = False  # camera RAW can be read here
     exclude: tuple[str, ...] = ()  # gitignore patterns, relative to each root
+    retry_failed: bool = False  # read again what could not be read before
+    allow_truncated: bool = False  # take what is there of photos that are cut short
 
 
 @dataclass(frozen=True, slots=True)
