@@ -57,6 +57,14 @@ def test_older_faces_come_first_and_what_shows_no_face_last(run: Run, pictures: 
     assert [Path(hit["path"]).stem for hit in hits][: len(shown)] == shown and hits[0]["unit"] == "years"
 
 
+def test_other_languages_are_not_ordered_in_silence(run: Run, pictures: Path) -> None:
+    for text, language in (("von alt nach jung", "German"), ("du plus vieux au plus jeune", "French"), ("от старых к молодым", "Cyrillic")):
+        found = run("rank", "photos", text, "--explain")
+        assert found.code == 0 and "taken as a plain sentence" in found.err
+        assert f"seems to be {language}, and rankclip-mini reads English only" in found.err
+    assert "reads English" not in run("rank", "photos", "from old to young").err
+
+
 def test_what_is_not_asked_about_comes_last(run: Run, pictures: Path) -> None:
     hits = [json.loads(line) for line in run("rank", "photos", "sharpest photos of the cat first", "--json").lines]
     shown = [Path(hit["path"]).stem for hit in hits if hit["applies"]]

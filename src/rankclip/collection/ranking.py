@@ -16,9 +16,11 @@ from rankclip.backbones.tokens import is_truncated
 from rankclip.collection.galleries import Embedded, Photos
 from rankclip.errors import InputError, ModelError
 from rankclip.instructions import PLAIN, Instruction
+from rankclip.instructions.languages import language
 from rankclip.instructions.vocabulary import group_of
 from rankclip.registry import METHODS, check_name, resolve
 from rankclip.scoring import Order, Query
+from rankclip.settings import DEFAULT_MODEL
 from rankclip.store.store import Store, View
 from rankclip.types import Explanation, Ranking
 
@@ -172,3 +174,9 @@ def too_long(text: str, backbone: Backbone) -> list[str]:
     if not is_truncated(text, context=backbone.context):
         return []
     return [f"the instruction is longer than the {backbone.context - 2} tokens that {backbone.name} reads; its end is ignored"]
+
+
+def unread(text: str, backbone: Backbone) -> list[str]:
+    """Say that an instruction is in a language that the bundled model was never shown; nothing for other models, which may read it."""
+    found = language(text) if backbone.name == DEFAULT_MODEL else ""
+    return [f"the instruction seems to be {found}, and {backbone.name} reads English only: this order means little; say it in English"] if found else []
