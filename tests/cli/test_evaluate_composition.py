@@ -147,7 +147,10 @@ def test_other_mistakes(run: Run, pictures: Path, tmp_path: Path) -> None:
     assert "cap.dress.val.json: no such file" in run("evaluate", "composition", "fashioniq", ".").err
     assert "fashioniq has no server" in run("evaluate", "composition", "fashioniq", ".", "--submission", "out").err
     write(tmp_path / "annotations" / "val.json", [{"id": 1}])
-    assert "not circo annotations" in run("evaluate", "composition", "circo", ".", "--images", "pictures").err
+    refused = run("evaluate", "composition", "circo", ".", "--images", "pictures").err
+    assert "not circo annotations" in refused
+    page = refused.split("docs/")[1].split()[0]
+    assert "image_splits/split.rc2.SPLIT.json" in (ROOT / "docs" / page).read_text(), "the page that is named shows the layouts"
     (tmp_path / "empty.jsonl").write_text("\n")
     assert "no triplets in it" in run("evaluate", "composition", "triplets", "empty.jsonl").err
 

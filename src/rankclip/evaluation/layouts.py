@@ -1,7 +1,7 @@
 """Annotation files of the published benchmarks -> `Benchmark`, in their official layouts or as one flat JSONL (also gzipped).
 
-A photo is known by its file name without extension, so that any copy of a benchmark's pictures serves. Counts of the official files are
-in docs/composition.md.
+A photo is known by its file name without extension, so that any copy of a benchmark's pictures serves. The layouts are in
+docs/commands/evaluate-composition.md.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def read(kind: str, path: Path, split: str) -> list[Benchmark]:
     try:
         return READERS[kind](path, split)
     except (KeyError, TypeError, IndexError, AttributeError) as error:
-        raise InputError(f"{path}: not {kind} annotations ({type(error).__name__}: {error})", hint="docs/composition.md shows the layouts") from error
+        raise InputError(f"{path}: not {kind} annotations ({type(error).__name__}: {error})", hint="docs/commands/evaluate-composition.md shows the layouts") from error
 
 
 def load(path: Path) -> Any:
