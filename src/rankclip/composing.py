@@ -23,6 +23,7 @@ SUM_SHARE = 0.8  # weight of the text at the middle strength: what FashionIQ and
 SLERP_SHARE = 0.8
 KEEP_SHIFT, SCENE_SHIFT = 0.15, 0.05  # product: "same" keeps more of the photo, another place or time less
 DESIRED, FORBIDDEN, CHANGED = 0.5, 0.7, 0.7  # weights of the roles beside the base, in spreads of the gallery
+BESIDE_HEAD = 0.3  # share of these weights beside a head's query; with all of them one right photo in six is lost (docs/composition.md)
 LEAN = 0.05  # product: so much of the plain mean is added, so that photos below the gallery's mean keep an order
 ENOUGH = 2.0  # spreads; a comparative that is met by so much is met
 MIDDLE = 0.5  # strength at which a composer has its tuned balance
@@ -138,7 +139,7 @@ def product_composition(material: Material, embed: Embed) -> Composition:
 def head_composition(material: Material, embed: Embed) -> Composition:
     """The query that a trained head predicts; a strength moves it along the arcs to the photo (0) and to the text (1).
 
-    An instruction that names nothing ("without people", "darker") is no matter for a head: it counts by its roles, as without one.
+    What is left out or compared ("without people", "darker") is no matter for a head: it counts by its roles, as without one, but more gently.
     """
     query = material.learnt  # [D]
     if material.neutral or query is None:
@@ -147,7 +148,8 @@ def head_composition(material: Material, embed: Embed) -> Composition:
         query = slerp(material.photo, query, material.share / MIDDLE)  # [D]
     elif material.share > MIDDLE and material.text is not None:
         query = slerp(query, material.text, (material.share - MIDDLE) / MIDDLE)  # [D]
-    terms = (Term("query", "the head's query", query), *role_terms(replace(material, roles=material.beside), embed))
+    beside = role_terms(replace(material, roles=material.beside), embed, share=BESIDE_HEAD)
+    terms = (Term("query", "the head's query", query), *beside)
     return Composition(terms, "linear", material.photo, material.said, balance=balance_of(query, material))
 
 
@@ -166,16 +168,16 @@ def balance_of(query: np.ndarray, material: Material) -> str:
     return photo if material.text is None else f"{photo}, with the text {float(query @ material.text):.2f}"
 
 
-def role_terms(material: Material, embed: Embed, *, desired: bool = False) -> list[Term]:
-    """Terms for what the instruction forbids and compares (and, if asked, for each thing that it wants)."""
+def role_terms(material: Material, embed: Embed, *, desired: bool = False, share: float = 1.0) -> list[Term]:
+    """Terms for what the instruction forbids and compares (and, if asked, for each thing that it wants), with a share of their weights."""
     terms: list[Term] = []
     for roles in material.roles:
         if desired and len(roles.desired) > 1:  # one thing alone is the text itself
             terms += [Term("desired", phrase, phrase_embedding(phrase, embed), DESIRED / len(roles.desired)) for phrase in roles.desired]
-        terms += [Term("forbidden", phrase, phrase_embedding(phrase, embed), FORBIDDEN, DOWN) for phrase in roles.forbidden]
+        terms += [Term("forbidden", phrase, phrase_embedding(phrase, embed), share * FORBIDDEN, DOWN) for phrase in roles.forbidden]
         for change in roles.changes:
             axis = unit(phrase_embedding(change.first, embed) - phrase_embedding(change.last, embed))  # [D]
-            terms.append(Term("changed", change.first, axis, CHANGED, UP, float(axis @ material.photo)))
+            terms.append(Term("changed", change.first, axis, share * CHANGED, UP, float(axis @ material.photo)))
     return terms
 
 

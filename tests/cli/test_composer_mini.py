@@ -1,9 +1,12 @@
 """The bundled composer on the demo's photos: what asks for no change is image search, what asks for one leads away from the reference."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.conftest import subprocess_environment
 
 from rankclip import Collection
 
@@ -48,6 +51,13 @@ def test_another_subject_comes_before_the_reference_itself(demo: Collection, ref
     assert first in names[0], names[:4]
 
 
+def test_the_bundled_head_needs_no_torch(demo: Collection) -> None:
+    code = ("import sys\nfrom rankclip import Collection\nfound = Collection('photos', store='store').compose_search('photos/cat.jpg', 'with a red ball')\n"
+            "print(found.method, found.explanation.head, 'onnxruntime' in sys.modules, {'torch', 'open_clip', 'transformers'} & set(sys.modules))\n")  # fmt: skip
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=subprocess_environment(), timeout=60)
+    assert found.stdout == "head composer-mini True set()\n", found.stderr
+
+
 def test_what_names_nothing_is_no_matter_for_the_head(demo: Collection) -> None:
     for text in ("darker", "without a person"):
         alone = demo.compose_search("photos/palace.jpg", text)
@@ -55,3 +65,15 @@ def test_what_names_nothing_is_no_matter_for_the_head(demo: Collection) -> None:
     assert Path(demo.compose_search("photos/astronaut.jpg", "darker").paths[0]).name == "astronaut_darker.jpg"
     named, both = (demo.compose_search("photos/astronaut.jpg", "a coffee cup", ands=some) for some in ((), ["without the cup"]))
     assert (named.meaning, both.meaning) == ("cosine", "match") and named.paths != both.paths
+
+
+@pytest.mark.parametrize(("reference", "text", "unwanted"), [
+    ("cat.jpg", "a portrait, without a cat", "cat"),
+    ("coffee.jpg", "a portrait, without a cat", "cat"),
+    ("astronaut.jpg", "on a table, without a cup", "coffee"),
+    ("coffee.jpg", "an animal and no cat", "cat"),
+])  # fmt: skip
+def test_what_is_to_be_left_out_does_not_lead_there(demo: Collection, reference: str, text: str, unwanted: str) -> None:
+    found = demo.compose_search(f"photos/{reference}", text)
+    assert found.method == "head" and found.meaning == "match" and not [path for path in found.paths[:2] if unwanted in path], found.paths[:4]
+    assert found.explanation is not None and any("forbidden" in one for one in found.explanation.texts)

@@ -1,5 +1,7 @@
 """The untrained composers by hand: small vectors whose answers can be worked out on paper."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -106,6 +108,16 @@ def test_a_heads_query_is_bent_by_the_strength() -> None:
     queries = [make(material("blue", strength=strength, learnt=learnt), EMBED).terms[0].vector for strength in (0.0, 0.5, 1.0)]
     assert all(np.allclose(query, end, atol=1e-6) for query, end in zip(queries, (material("blue").photo, learnt, material("blue").text), strict=True))
     assert np.array_equal(make(material("the same", learnt=learnt), EMBED).terms[0].vector, material("the same").photo)
+
+
+def test_what_a_head_is_not_told_counts_beside_its_query() -> None:
+    learnt = composing.phrase_embedding("green", EMBED)
+    asked = material("green instead of blue, without red and darker", learnt=learnt)
+    query, *beside = resolve(COMPOSERS, "head", what="composer")(replace(asked, beside=(asked.roles[0].beside_head,)), EMBED).terms
+    assert np.array_equal(query.vector, learnt)
+    assert [(term.role, term.name, round(term.weight, 6)) for term in beside] == [("forbidden", "red", 0.21), ("changed", "a dark photo", 0.21)]
+    alone = resolve(COMPOSERS, "head", what="composer")(material("without red"), EMBED)
+    assert [term.weight for term in alone.terms[1:]] == [composing.FORBIDDEN], "without a head's query it counts in full"
 
 
 # ---------------------------------------------------------------- roles in the score

@@ -48,6 +48,21 @@ def test_what_is_embedded_leaves_out_what_is_forbidden_or_kept() -> None:
     assert read_roles("darker and with a dog").wanted == "a dog"
 
 
+@pytest.mark.parametrize(("text", "told", "beside"), [
+    ("the same but in a park", "the same but in a park", ""),
+    ("in a park, without a dog", "in a park", "without: dog"),
+    ("a park without a dog", "a park", "without: dog"),
+    ("is brown, not yellow", "brown", "without: yellow"),
+    ("red instead of blue", "red", ""),
+    ("turn the car into a bus, and no people", "a bus", "without: people"),
+    ("without a dog", "", "without: dog"),
+    ("instead of a dog", "", "without: dog"),
+])  # fmt: skip
+def test_a_head_is_told_what_is_wanted_and_the_rest_counts_beside_it(text: str, told: str, beside: str) -> None:
+    found = read_roles(text)
+    assert (found.for_head, found.beside_head.describe()) == (told, beside)
+
+
 def test_another_place_or_time_is_a_new_scene() -> None:
     assert read_roles("the same but at night").new_scene and read_roles("put it on a sandy beach").new_scene
     assert not read_roles("make it red").new_scene

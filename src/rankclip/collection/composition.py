@@ -273,7 +273,7 @@ class Composer:
         if self.judge is not None and not material.neutral:
             material = replace(material, learnt=self._judged(references, wishes))
         elif self.head is not None and (asked := [wish for wish in wishes if wish.roles.wanted]):
-            material = replace(material, learnt=self._learnt(references, asked), beside=tuple(wish.roles for wish in wishes if not wish.roles.wanted))
+            material = replace(material, learnt=self._learnt(references, asked), beside=tuple(wish.roles.beside_head for wish in wishes))
         name = "slerp" if material.neutral else "head" if self.judge is not None else self.name
         make: Compose = resolve(COMPOSERS, name, what="composer")
         return make(material, self.embed)
@@ -291,8 +291,9 @@ class Composer:
     def _learnt(self, references: Sequence[Reference], asked: Sequence[Wish]) -> np.ndarray:
         """The head's query: every reference with every instruction that names something, weighted, float32 [D]."""
         assert self.head is not None
-        states, real = load("rankclip.engines.base").text_states(self.collection.text_engine, [wish.text for wish in asked])
-        pooled = self.embed([wish.text for wish in asked])  # [Q, D]
+        texts = [wish.roles.for_head for wish in asked]
+        states, real = load("rankclip.engines.base").text_states(self.collection.text_engine, texts)  # [Q, T, V], [Q, T]
+        pooled = self.embed(texts)  # [Q, D]
         total = np.zeros(len(pooled[0]), np.float64)
         for reference in references:
             for i, wish in enumerate(asked):

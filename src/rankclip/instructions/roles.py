@@ -173,11 +173,32 @@ class Roles:
     changes: tuple[Change, ...] = ()
     kept: tuple[str, ...] = ()
     neutral: bool = False  # asks for no change at all
+    replaced: tuple[str, ...] = ()  # what is forbidden because something wanted takes its place: "instead of blue"
 
     @property
     def wanted(self) -> str:
         """What the result should show: the text without what it forbids, keeps or compares; "" when nothing is left."""
         return ", ".join(self.desired)
+
+    @property
+    def for_head(self) -> str:
+        """What a trained head is told: what is wanted, where the text also forbids or compares; else the whole text.
+
+        Told "in a park, without a dog", a head looks for dogs, as every model of this kind does.
+
+        >>> read_roles("the same but in a park, without a dog").for_head, read_roles("the same but in a park").for_head
+        ('in a park', 'the same but in a park')
+        """
+        return self.wanted if self.forbidden or self.changes else self.text
+
+    @property
+    def beside_head(self) -> Roles:
+        """What then counts beside its query: what is left out and compared. What is replaced does not: the head sees it in the reference.
+
+        >>> read_roles("red instead of blue, without a dog and darker").beside_head.describe()
+        'without: dog; more of: a dark photo rather than a bright photo'
+        """
+        return Roles(self.text, forbidden=tuple(phrase for phrase in self.forbidden if phrase not in self.replaced), changes=self.changes)
 
     @property
     def new_scene(self) -> bool:
@@ -205,12 +226,18 @@ class Found:
     forbidden: list[str] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
+    replaced: list[str] = field(default_factory=list)
 
     def want(self, phrase: str) -> None:
         self._add(self.desired, bare(phrase, article=False))
 
     def forbid(self, phrase: str) -> None:
         self._add(self.forbidden, bare(phrase))
+
+    def replace(self, phrase: str) -> None:
+        """Forbid a phrase whose place something wanted takes."""
+        self.forbid(phrase)
+        self._add(self.replaced, bare(phrase))
 
     def keep(self, phrase: str) -> None:
         self._add(self.kept, bare(phrase))
@@ -235,7 +262,7 @@ def read_roles(text: str) -> Roles:
         read_clause(clause, found)
     if len(found.desired) == 1 and found.kept and HUES.fullmatch(found.desired[0].lower()) and found.kept[0].lower() not in QUALITIES:
         found.desired[0] += f" {found.kept[0]}"  # "the same dress but blue" looks for a blue dress
-    roles = Roles(text, tuple(found.desired), tuple(found.forbidden), tuple(found.changes), tuple(found.kept))
+    roles = Roles(text, tuple(found.desired), tuple(found.forbidden), tuple(found.changes), tuple(found.kept), replaced=tuple(found.replaced))
     if roles.wanted or roles.forbidden or roles.changes:
         return roles
     return Roles(text, kept=roles.kept, neutral=bool(roles.kept)) if roles.kept else Roles(text, (cleaned,))
@@ -329,7 +356,7 @@ def _instead(clause: str, found: Found) -> bool:
         found.forbid(only["forbidden"])
         return True
     _want_colour_or_thing(match["wanted"], found)
-    found.forbid(re.sub(r"^(?:in|on|at|with) (?=(?:a |an |the )?)", "", match["forbidden"], flags=re.I))
+    found.replace(re.sub(r"^(?:in|on|at|with) (?=(?:a |an |the )?)", "", match["forbidden"], flags=re.I))
     return True
 
 
@@ -347,9 +374,9 @@ def _becomes(clause: str, found: Found) -> bool:
     found.want(match["wanted"])
     what = bare(match["what"]).lower()
     if match["forbidden"]:
-        found.forbid(match["forbidden"])
+        found.replace(match["forbidden"])
     elif what not in ("it", "them", "this", "that", "") and not re.search(rf"\b(?:{ABOUT})\b", what):
-        found.forbid(what)
+        found.replace(what)
     return True
 
 
