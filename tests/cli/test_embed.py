@@ -173,3 +173,18 @@ def test_many_photos_of_one_size_are_recognised_too(run: Run, tmp_path: Path, mo
         (tmp_path / f"photos/copy_{number}.bmp").write_bytes((tmp_path / f"photos/{number}.bmp").read_bytes())
     square(tmp_path / "photos/another.bmp", (1, 2, 3))
     assert summary(run("embed", "photos").err) == "rankclip: 1 new, 6 unchanged, 6 copies"
+
+
+def test_a_dry_run_takes_no_time(run: Run, squares: Path) -> None:
+    found = run("embed", "photos", "--dry-run")
+    assert found.err.splitlines()[0] == "rankclip: 5 new, 0 unchanged"
+
+
+def test_many_links_to_one_photo_are_looked_at_once(run: Run, squares: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(400):
+        os.symlink(squares / "red.png", squares / f"link{number:03}.png")
+    looks = []
+    monkeypatch.setattr("rankclip.store.catalogue.os.path.lexists", lambda path: looks.append(path) or True)
+    found = run("embed", "photos")
+    assert summary(found.err) == "rankclip: 5 new, 0 unchanged, 400 copies"
+    assert len(looks) < 20_000, "80,000 where each looks at all the others"

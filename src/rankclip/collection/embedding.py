@@ -162,7 +162,7 @@ class Embedding:
         while self.running and (wait or self.running[0][1].done()):
             batch, future = self.running.popleft()
             self._commit(batch, future.result())
-        if self.copies and not self.running:
+        if len(self.copies) >= self.settings.batch_size and not self.running:
             self._commit_copies()
 
     def _commit(self, batch: list[Ready], features: Features) -> None:

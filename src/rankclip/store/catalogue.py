@@ -23,6 +23,7 @@ NAME = "catalogue.sqlite3"
 BUSY_MS = 5_000  # readers never wait; a writer waits this long for a reader's cache entry
 FACT_COLUMNS = "width, height, format, taken_at, camera, latitude, longitude, truncated"
 SYMPTOMS = (TypeError, ValueError, LookupError, ArithmeticError)  # what a damaged value may end in
+MANY_LINKS = 100  # paths that lead to one file
 PIXEL_COLUMNS = ", ".join(field.name for field in fields(PixelFacts))
 
 
@@ -56,6 +57,7 @@ class Catalogue:
         self.anchor = os.path.abspath(folder.parent)
         self.connection = self._connect(write)
         self._folder_ids: dict[str, int] = {}
+        self._linked: set[tuple[int, int]] = set()  # inodes of many paths that were looked at
 
     def _connect(self, write: bool) -> sqlite3.Connection:
         with self.named():
@@ -152,7 +154,12 @@ class Catalogue:
             (*where, *values)).fetchone()[0])  # fmt: skip
 
     def drop_moved(self, stamp: FileStamp, keep: int) -> None:
-        """Forget the rows of the same inode whose file is gone: it was moved."""
+        """Forget the rows of the same inode whose file is gone: it was moved.
+
+        Where many links lead to one file, once a session: to look at all of them for each of them would be quadratic.
+        """
+        if (stamp.inode, stamp.device) in self._linked:
+            return
         rows = self.connection.execute(
             "SELECT file.id, folder.path, name FROM file JOIN folder ON folder.id = folder WHERE inode = ? AND device = ? AND file.id != ?",
             (stamp.inode, stamp.device, keep),
@@ -160,6 +167,8 @@ class Catalogue:
         for number, folder, name in rows:
             if not os.path.lexists(f"{self.real_folder(from_sql(folder))}/{from_sql(name)}"):
                 self.connection.execute("DELETE FROM file WHERE id = ?", (number,))
+        if len(rows) > MANY_LINKS:
+            self._linked.add((stamp.inode, stamp.device))
 
     def put_failure(self, folder: str, name: str, stamp: FileStamp, kind: str, reason: str) -> None:
         number = self.put_file(folder, name, stamp, 0)
@@ -275,6 +284,8 @@ class NamedErrors:
         if not isinstance(error, (sqlite3.Error, UnicodeDecodeError)):  # the latter where SQLite's message quotes damaged text
             return
         text = str(error).lower()
+        if "unable to open" in text and self.path.exists() and not os.access(self.path, os.R_OK):
+            raise StoreError(f"{self.path}: cannot be read (permission denied)", hint="use another store: --store DIR") from error
         if "readonly" in text or "read-only" in text or "unable to open" in text:
             raise StoreReadOnly(f"{self.path}: cannot be written here", hint="use another store: --store DIR") from error
         if "disk is full" in text or "disk i/o" in text:
