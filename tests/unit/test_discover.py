@@ -155,3 +155,10 @@ def test_an_ignore_file_that_is_no_file_is_refused(tmp_path: Path, make: Callabl
     with pytest.raises(InputError, match=re.escape(f"{tmp_path}/{IGNORE_FILE}: not a regular file")) as error:
         shown(walk(tmp_path))
     assert error.value.hint
+
+
+def test_a_photo_named_beside_its_folder_is_one_photo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a.jpg", "b.jpg", ".c.jpg"):
+        square(tmp_path / "d" / name, (1, 2, 3))
+    monkeypatch.chdir(tmp_path)
+    assert shown(walk("d/b.jpg", "d", "d/.c.jpg", "d/a.jpg", "d/.c.jpg")) == ["d/a.jpg", "d/b.jpg", "d/.c.jpg"], "the hidden one only because it is named"

@@ -8,6 +8,7 @@ for hit in photos.rank("older faces first", top=20):
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import weakref
@@ -29,7 +30,8 @@ from rankclip.engines.base import Engine
 from rankclip.errors import InputError, NothingToDo, SpaceMismatch, StoreLocked, StoreReadOnly
 from rankclip.heads import packs
 from rankclip.instructions import parse
-from rankclip.photos.discover import Walk, WalkOptions, check_roots, is_empty
+from rankclip.photos.discover import Walk, WalkOptions, check_roots, is_empty, near
+from rankclip.photos.sniff import EXTENSIONS, extension
 from rankclip.registry import ENGINES, available, load, resolve
 from rankclip.settings import DEFAULT_MODEL, Settings
 from rankclip.settings import resolve as resolve_settings
@@ -107,7 +109,7 @@ class Collection:
         """Fill the report from a survey and what was done about it."""
         self.report = report or EmbedReport(new=len(found.pending), moved=len(found.moved))
         self.report.unchanged, self.report.remembered, self.report.skipped = found.unchanged, len(found.remembered), walk.skipped
-        self.report.missing_roots = [root for root in self.roots if root not in self.present]
+        self.report.missing_roots = self._missing()
         self.report.failures = walk.failures + self.report.failures
         self.report.failed += len(walk.failures)
         gone = found.gone - len(found.moved)
@@ -276,6 +278,8 @@ class Collection:
         for option, sign, names in (("--plus", 1.0, options.plus), ("--minus", -1.0, options.minus)):
             for name in names:
                 weight, text = weighted(name)
+                if extension(text) in EXTENSIONS and not os.path.isfile(text):
+                    raise InputError(f"{option} {text}: no such photo", hint=near(text) or "give a photo that is there, or a text")
                 vector = photo(option, text) if os.path.isfile(text) else scoring.phrase_embedding(text, self.text_embedder(store))
                 terms.append((sign * weight, vector, text))
         for option, sign, name in (("--high", 1.0, options.high), ("--low", -1.0, options.low)) if options.low else ():  # w' = unit(w + x_high - x_low)
@@ -357,7 +361,11 @@ class Collection:
         self.present = check_roots(self.roots, known)
         if not scan:
             return
-        self.notes += [f"{root}: not there now; nothing about its photos is forgotten" for root in self.roots if root not in self.present]
+        self.notes += [f"{root}: not there now; nothing about its photos is forgotten" for root in self._missing()]
+
+    def _missing(self) -> list[str]:
+        present = set(self.present)
+        return [root for root in self.roots if root not in present]
 
     def _check_found(self) -> None:
         if self.report.found == 0:
@@ -379,10 +387,11 @@ def weighted(text: str) -> tuple[float, str]:
     """
     number, colon, rest = text.partition(":")
     try:
-        weight = float(number) if colon and rest.strip() else 1.0
-        text = rest.strip() if colon and rest.strip() else text
+        weight, phrase = (float(number), rest.strip()) if colon else (1.0, text)
     except ValueError:
-        weight = 1.0
-    if not text.strip():
-        raise InputError("an empty text cannot be added or subtracted")
-    return weight, text
+        weight, phrase = 1.0, text
+    if not phrase.strip():
+        raise InputError(f"{text!r}: an empty text cannot be added or subtracted", hint='give a text or photo, with or without a weight: "2:beach"')
+    if not math.isfinite(weight):
+        raise InputError(f"{text!r}: {number} is not a weight", hint='for example "2:beach" or "0.5:beach"')
+    return weight, phrase

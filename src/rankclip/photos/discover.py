@@ -67,16 +67,21 @@ class Walk:
 
     def listings(self) -> Iterator[Listing]:
         """Yield every folder's candidates, roots in the order given, folders and names sorted."""
-        singles: dict[str, list[Entry]] = {}
+        singles: dict[str, dict[str, Entry]] = {}
+        for root in self.roots:
+            if not os.path.isdir(root):
+                self._single(root, singles)
         for root in self.roots:
             if os.path.isdir(root):
-                yield from self._folder(os.path.abspath(root), root.rstrip("/") or root, ())
-            else:
-                self._single(root, singles)
+                for listing in self._folder(os.path.abspath(root), root.rstrip("/") or root, ()):
+                    here = singles.get(listing.folder, {})
+                    for entry in listing.entries if here else ():  # named by itself and found in its folder: one photo
+                        here.pop(entry.name, None)
+                    yield listing
         for folder, entries in singles.items():
-            yield Listing(folder, entries, whole=False)
+            yield Listing(folder, list(entries.values()), whole=False)
 
-    def _single(self, path: str, singles: dict[str, list[Entry]]) -> None:
+    def _single(self, path: str, singles: dict[str, dict[str, Entry]]) -> None:
         absolute = os.path.abspath(path)
         try:
             found = os.stat(absolute)
@@ -87,9 +92,7 @@ class Walk:
             self.failures.append(Failure(path, NO_FILE, "missing"))
             return
         folder, name = os.path.split(absolute)
-        entries = singles.setdefault(folder, [])
-        if all(entry.name != name for entry in entries[-1:]):
-            entries.append(Entry(name, found, path))
+        singles.setdefault(folder, {}).setdefault(name, Entry(name, found, path))
 
     def _folder(self, folder: str, shown: str, rules: tuple[tuple[str, GitIgnoreSpec], ...]) -> Iterator[Listing]:
         try:
@@ -238,8 +241,20 @@ def check_roots(roots: Sequence[str], known: Iterable[str] = ()) -> list[str]:
             if not (is_known and is_empty(root)):
                 present.append(root)
         elif not is_known:
-            raise InputError(f"{root}: no such file or folder", hint=_near(root))
+            fault = _fault(root)
+            raise InputError(f"{root}: {fault or 'no such file or folder'}", hint="" if fault else near(root))
     return present
+
+
+def _fault(path: str) -> str:
+    """Say what keeps us from looking whether a path is there, "" when it is just not there."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except (OSError, ValueError) as error:
+        return (getattr(error, "strerror", None) or str(error)).lower()
+    return ""
 
 
 def is_empty(path: str) -> bool:
@@ -251,7 +266,8 @@ def is_empty(path: str) -> bool:
         return False
 
 
-def _near(path: str) -> str:
+def near(path: str) -> str:
+    """Propose the nearest name that exists beside a path, "" when none is near."""
     from difflib import get_close_matches
 
     parent, name = os.path.split(path.rstrip("/"))
