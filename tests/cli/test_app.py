@@ -95,6 +95,20 @@ def test_a_full_stdout_is_one_line(squares: Path, run: Run) -> None:
     assert (found.returncode, found.stderr) == (1, b"rankclip: stdout: no space left on device\n")
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize("words", [["--help"], ["rank", "--help"], ["config", "show"], ["store", "info"], ["models", "list"]])
+def test_stdout_is_full_or_closed_whatever_is_printed(squares: Path, run: Run, words: list[str]) -> None:
+    run("embed", "photos")
+    with open("/dev/full", "wb") as full:
+        found = subprocess.run(rankclip_command(*words), stdout=full, stderr=subprocess.PIPE, env=subprocess_environment(), timeout=60)
+    assert (found.returncode, found.stderr.splitlines()[0]) == (1, b"rankclip: stdout: no space left on device")
+    reader, writer = os.pipe()
+    os.close(reader)
+    closed = subprocess.run(rankclip_command(*words), stdout=writer, stderr=subprocess.PIPE, env=subprocess_environment(), timeout=60)
+    os.close(writer)
+    assert (closed.returncode, closed.stderr) == (0, b"")
+
+
 def test_a_closed_stdout_is_one_line(squares: Path, run: Run) -> None:
     run("embed", "photos")
     found = subprocess.run(

@@ -217,3 +217,43 @@ def test_a_locked_store_still_ranks_what_it_holds(run: Run, squares: Path, tmp_p
         locked = run("embed", "photos")
         assert locked.code == 5 and f"process {os.getpid()} is writing" in locked.err
     assert len(run("rank", "photos", "red first").lines) == 6
+
+
+@pytest.mark.parametrize(("options", "fault"), [
+    (["--html", "none/a.html"], "--html none/a.html: cannot be written (there is no folder none)"),
+    (["--output", "photos"], "--output photos: cannot be written (is a folder)"),
+    (["--copy-to", "photos"], "photos: not empty ("),
+    (["--link-to", "photos"], "photos: not empty ("),
+    (["--check", "--html", "a.html"], "--check only answers by its exit code and cannot be combined with --html"),
+    (["--dry-run"], "--dry-run needs --link-to or --copy-to"),
+    (["--plus", "nan:beach"], "'nan:beach': nan is not a weight"),
+    (["--plus", "2:"], "'2:': an empty text cannot be added or subtracted"),
+])  # fmt: skip
+def test_what_cannot_be_written_or_meant_is_refused_first(run: Run, squares: Path, options: list[str], fault: str) -> None:
+    found = run("rank", "photos", "red first", *options)
+    assert (found.code, found.out) == (2, b"") and found.err.startswith(f"rankclip: {fault}")
+    assert options[0] == "--plus" or not os.path.exists("store"), "refused before any work"
+
+
+def test_a_photo_to_add_that_is_not_there_is_not_a_text(run: Run, squares: Path) -> None:
+    found = run("rank", "photos", "red first", "--plus", "2:photos/blu.png")
+    assert (found.code, found.err.splitlines()[-2:]) == (2, ["rankclip: --plus photos/blu.png: no such photo", "  did you mean 'photos/blue.png'?"])
+
+
+@pytest.mark.parametrize("option", ["--html", "--link-to", "--copy-to"])
+def test_many_orders_do_not_share_one_sheet_or_folder(run: Run, squares: Path, option: str) -> None:
+    found = run("rank", "photos", "--instructions", "-", option, "x", stdin=b"red\nblue\n")
+    assert (found.code, found.err.splitlines()[0]) == (2, f"rankclip: {option} takes one order and cannot be combined with --instructions")
+
+
+def test_messages_about_lists_name_their_option(run: Run, squares: Path) -> None:
+    for options, fault in ((["--instructions", "none"], "--instructions none: no such file or directory"), (["--instructions", "-"], "--instructions -: no instructions in it"),
+                           (["red", "--files-from", "none"], "--files-from none: no such file or directory"),
+                           (["--instructions", "-", "-0"], "--instructions writes JSONL and cannot be combined with -0 or another --format")):  # fmt: skip
+        assert run("rank", "photos", *options).err.splitlines()[0] == f"rankclip: {fault}"
+
+
+def test_a_dash_is_stdout_and_quiet_is_quiet(run: Run, squares: Path) -> None:
+    found = run("rank", "photos", "red first", "--output", "-", "--copy-to", "best", "--top", "1", "-q")
+    assert (found.code, found.text, found.err) == (0, "photos/red.png\n", "")
+    assert not os.path.exists("-") and os.listdir("best") == ["0001_red.png"]

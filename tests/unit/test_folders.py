@@ -1,5 +1,6 @@
 """Numbered links and copies."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -43,3 +44,21 @@ def test_copies(tmp_path: Path, two: list[str]) -> None:
 def test_long_names_stay_legal() -> None:
     found = next(iter(placements(ranking(["x" * 251 + ".jpg"]), "d")))
     assert len(os.path.basename(found.target).encode()) == 255 and found.target.endswith(".jpg")
+
+
+def test_a_disk_that_refuses_is_named(tmp_path: Path, two: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(source: str, target: str) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), source, None, target)
+
+    monkeypatch.setattr("rankclip.formats.folders.shutil.copy2", full)
+    with pytest.raises(InputError, match="copies: cannot be written .no space left on device"):
+        copy_to(ranking(two), str(tmp_path / "copies"))
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(InputError, match="file: cannot be written"):
+        link_to(ranking(two), str(tmp_path / "file"))
+
+
+def test_a_photo_that_is_gone_is_named(tmp_path: Path, two: list[str]) -> None:
+    os.unlink(two[0])
+    with pytest.raises(InputError, match=r"b\.png: cannot be copied .no such file"):
+        copy_to(ranking(two), str(tmp_path / "copies"))

@@ -27,14 +27,22 @@ REPORT = "please report it, with the command and the last lines of: rankclip --d
 class Commands(TyperGroup):
     """Catches our errors around every command, in a process and under the test runner alike."""
 
-    def invoke(self, ctx: Any) -> Any:
+    def make_context(self, *args: Any, **options: Any) -> Any:
+        """Print the help, too, into a closed pipe or onto a full disk without a trace."""
         try:
-            return super().invoke(ctx)
+            with console.printing():
+                return super().make_context(*args, **options)
         except RankclipError as error:
             console.say_error(error)
             raise typer.Exit(error.exit_code) from error
-        except BrokenPipeError:
-            raise typer.Exit(0) from None
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            with console.printing():
+                return super().invoke(ctx)
+        except RankclipError as error:
+            console.say_error(error)
+            raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt:
             console.say("rankclip: interrupted")
             raise typer.Exit(130) from None

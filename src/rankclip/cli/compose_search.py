@@ -9,7 +9,7 @@ import typer
 
 from rankclip import registry
 from rankclip.cli import console
-from rankclip.cli.options import DECODING, ENGINE, FILES, FILTERS, HEAD, OUTPUT, STORE, TALK, Shared, finish, read_paths, shared
+from rankclip.cli.options import DECODING, ENGINE, FILES, FILTERS, HEAD, OUTPUT, STORE, TALK, Shared, finish, read_instructions, shared
 from rankclip.cli.output import answer, deliver, filters, format_of
 from rankclip.errors import InputError
 
@@ -50,7 +50,7 @@ def compose_search(
 def split_words(words: list[str], given: Shared, instructions: str | None) -> tuple[list[str], str, list[str]]:
     """Tell paths, reference and instruction apart: the last word is the instruction, the one before it the reference."""
     if instructions is not None:
-        texts = [text for text in read_paths(instructions, null=False) if text.strip()]
+        texts = read_instructions(instructions)
     elif words and os.path.lexists(words[-1]):
         raise InputError(f"{words[-1]!r} is a path: the instruction is missing", hint=EXAMPLE)
     else:

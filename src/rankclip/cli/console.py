@@ -17,6 +17,7 @@ from rankclip.formats.base import printable
 from rankclip.types import EmbedReport, Silent
 
 PLAIN_SECONDS = 30.0  # between two lines of --progress plain
+STDOUT = "-"  # as the name of a file to write
 NAMED_FAILURES = 1_000  # photos named one by one; more are only counted
 
 
@@ -60,7 +61,7 @@ def results(path: str | None = None) -> Iterator[BinaryIO]:
 
     A reader that closes its pipe ends us quietly; a closed or full stdout is one line and exit 1.
     """
-    if path is not None:
+    if path not in (None, STDOUT):
         with _replaced(path) as out:
             yield out
         return
@@ -77,6 +78,34 @@ def results(path: str | None = None) -> Iterator[BinaryIO]:
         raise RankclipError(f"stdout: {(error.strerror or str(error)).lower()}") from error
 
 
+@contextmanager
+def printing() -> Iterator[None]:
+    """Around all that a command prints by itself: a reader that closed its pipe ends it quietly, a full stdout with one line and exit 1."""
+    import typer
+
+    try:
+        yield
+    except BrokenPipeError:
+        if sys.stdout is not None:
+            _discard_stdout()
+        raise typer.Exit(0) from None
+    except OSError as error:
+        if not _in_echo(error):
+            raise
+        _discard_stdout()
+        raise RankclipError(f"stdout: {(error.strerror or str(error)).lower()}", hint="make room, or send the output elsewhere") from error
+
+
+def _in_echo(error: OSError) -> bool:
+    """Tell whether an error comes from printing; it names no file, as the faults of other files may not."""
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_name == "echo":
+            return True
+        trace = trace.tb_next
+    return False
+
+
 def _discard_stdout() -> None:
     """Point stdout nowhere, so that the interpreter's last flush cannot fail."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -90,7 +119,9 @@ def _replaced(path: str) -> Iterator[BinaryIO]:
             yield out
         os.replace(partial, path)
     except OSError as error:
-        raise InputError(f"{path}: cannot be written ({(error.strerror or str(error)).lower()})") from error
+        raise InputError(
+            f"{path}: cannot be written ({(error.strerror or str(error)).lower()})", hint="name a file in a folder that you may write to"
+        ) from error
     finally:
         if os.path.exists(partial):
             os.unlink(partial)
@@ -167,6 +198,15 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5_400 else f"{seconds / 3600:.1f} h"
 
 
+def counted(count: int, noun: str) -> str:
+    """Say a number of things.
+
+    >>> counted(1, "photo"), counted(1_200, "file")
+    ('1 photo', '1,200 files')
+    """
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 # ---------------------------------------------------------------- signals
 
 
@@ -238,7 +278,7 @@ def summary(report: EmbedReport) -> str:
     line = ", ".join(parts)
     if left_out:
         line += f"; left out: {', '.join(printable(part) for part in left_out[:8])}{' ...' if len(left_out) > 8 else ''}"
-    if embedded := report.new + report.again:
+    if (embedded := report.new + report.again) and report.seconds:  # a dry run takes no time
         rate = embedded / max(report.seconds, 1e-9)
         line += f"; {rate:.1f} photos/s, decode {report.decode_share:.0%}, model {report.model_share:.0%} of the time; {report.engine}"
     return f"rankclip: {line}"

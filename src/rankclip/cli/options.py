@@ -151,8 +151,16 @@ class Shared:
         return read_paths(self.files_from, null=self.null)
 
 
-def read_paths(source: str, *, null: bool) -> list[str]:
-    """Read paths from a file or stdin ("-"), by lines or NUL."""
+def read_instructions(source: str) -> list[str]:
+    """Read the lines of --instructions that are not empty."""
+    texts = [text for text in read_paths(source, null=False, option="--instructions", what="instructions") if text.strip()]
+    if not texts:
+        raise InputError(f"--instructions {source}: no instructions in it")
+    return texts
+
+
+def read_paths(source: str, *, null: bool, option: str = "--files-from", what: str = "paths") -> list[str]:
+    """Read paths from a file or stdin ("-"), by lines or NUL. option, what: for the messages."""
     import os
 
     try:
@@ -162,11 +170,11 @@ def read_paths(source: str, *, null: bool) -> list[str]:
             with open(source, "rb") as file:
                 data = file.read()
     except OSError as error:
-        raise InputError(f"{source}: {(error.strerror or str(error)).lower()}") from error
+        raise InputError(f"{option} {source}: {(error.strerror or str(error)).lower()}", hint="name a file that can be read, or - for stdin") from error
     parts = data.split(b"\0") if null else data.splitlines()
     paths = [os.fsdecode(part) for part in parts if part]
     if not paths:
-        raise InputError(f"{'stdin' if source == '-' else source}: no paths in it")
+        raise InputError(f"{option} {source}: no {what} in it")
     return paths
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -9,6 +10,7 @@ import typer
 
 from rankclip import registry
 from rankclip.cli import console
+from rankclip.cli.console import counted
 from rankclip.cli.options import Shared
 from rankclip.errors import InputError
 from rankclip.formats.base import FormatOptions, printable
@@ -16,6 +18,7 @@ from rankclip.types import Ranking
 
 FIRST = 20  # photos shown on a terminal
 NO_MATCH = 10  # exit code of --check
+TARGETS = ("--output", "--html", "--link-to", "--copy-to")  # what writes besides stdout
 
 
 def filters(given: Shared, chosen: str) -> dict[str, object]:
@@ -28,8 +31,29 @@ def filters(given: Shared, chosen: str) -> dict[str, object]:
 
 
 def format_of(given: Shared, *, many: bool = False) -> str:
-    """Settle on a format from OUTPUT; many rankings at once are JSONL."""
+    """Settle on a format from OUTPUT; many rankings at once are JSONL. What cannot be done is refused before any work."""
+    if many and (given.print0 or given.format not in (None, "jsonl")):
+        raise InputError("--instructions writes JSONL and cannot be combined with -0 or another --format")
+    check_targets(given, many=many)
     return choose_format(given.format, json=given.json or many, print0=given.print0, output=given.output)
+
+
+def check_targets(given: Shared, *, many: bool) -> None:
+    """Refuse files and folders that could not be written, before anything is embedded."""
+    named = {option: value for option in TARGETS if (value := getattr(given, option[2:].replace("-", "_"))) is not None}
+    for option in named if given.check else ():
+        raise InputError(f"--check only answers by its exit code and cannot be combined with {option}")
+    if given.dry_run and not ("--link-to" in named or "--copy-to" in named):
+        raise InputError("--dry-run needs --link-to or --copy-to", hint="rankclip embed --dry-run counts what would be embedded")
+    for option, target in named.items():
+        if many and option != "--output":
+            raise InputError(f"{option} takes one order and cannot be combined with --instructions", hint="give one instruction at a time")
+        folder = os.path.dirname(target) or "."
+        if option in ("--link-to", "--copy-to"):
+            registry.load("rankclip.formats.folders").check(target, links=option == "--link-to")
+        elif target != console.STDOUT and (os.path.isdir(target) or not os.path.isdir(folder)):
+            fault = "is a folder" if os.path.isdir(target) else f"there is no folder {printable(folder)}"
+            raise InputError(f"{option} {target}: cannot be written ({fault})", hint="name a file in a folder that exists")
 
 
 def deliver(rankings: Sequence[Ranking], chosen: str, given: Shared) -> None:
@@ -38,7 +62,7 @@ def deliver(rankings: Sequence[Ranking], chosen: str, given: Shared) -> None:
         return
     write(rankings, chosen, FormatOptions(null=given.print0), given.output)
     for ranking in rankings:
-        act(ranking, html=given.html, link_to=given.link_to, copy_to=given.copy_to, dry_run=given.dry_run)
+        act(ranking, given)
         if given.explain and not given.quiet:
             say_explanation(ranking)
 
@@ -57,13 +81,13 @@ def choose_format(format: str | None, *, json: bool, print0: bool, output: str |
         raise InputError("-0 gives plain paths and cannot be combined with another --format")
     if format is not None:
         registry.check_name(registry.FORMATS, format, what="format")
-    automatic = "table" if output is None and console.is_terminal(sys.stdout) else "paths"
+    automatic = "table" if output in (None, console.STDOUT) and console.is_terminal(sys.stdout) else "paths"
     return "jsonl" if json else "paths" if print0 else format or automatic
 
 
 def write(rankings: Sequence[Ranking], name: str, options: FormatOptions, output: str | None) -> None:
     """Write the rankings to stdout or a file."""
-    to_terminal = output is None and console.is_terminal(sys.stdout)
+    to_terminal = output in (None, console.STDOUT) and console.is_terminal(sys.stdout)
     if to_terminal:
         options = FormatOptions(options.null, console.wants_colour(sys.stdout), console.terminal_width())
     elif name == "paths" and not options.null and any("\n" in path for ranking in rankings for path in ranking.paths):
@@ -74,21 +98,22 @@ def write(rankings: Sequence[Ranking], name: str, options: FormatOptions, output
             writer(ranking, out, options)
 
 
-def act(ranking: Ranking, *, html: str | None, link_to: str | None, copy_to: str | None, dry_run: bool) -> None:
+def act(ranking: Ranking, given: Shared) -> None:
     """Do what was asked for besides printing."""
-    if html is not None:
-        with console.results(html) as out:
+    say = (lambda line: None) if given.quiet else console.say
+    if given.html is not None:
+        with console.results(given.html) as out:
             registry.resolve(registry.FORMATS, "html", what="format")(ranking, out, FormatOptions())
-        console.say(f"rankclip: contact sheet of {len(ranking):,} photos: {html}")
-    for folder, name, done in ((link_to, "link_to", "linked"), (copy_to, "copy_to", "copied")):
+        say(f"rankclip: contact sheet of {counted(len(ranking), 'photo')}: {printable(given.html)}")
+    for folder, name, done in ((given.link_to, "link_to", "linked"), (given.copy_to, "copy_to", "copied")):
         if folder is None:
             continue
         folders = registry.load("rankclip.formats.folders")
-        if dry_run:
+        if given.dry_run:
             for placement in folders.placements(ranking, folder):
                 console.say(f"would put {printable(placement.target)} -> {printable(placement.source)}")
         else:
-            console.say(f"rankclip: {done} {getattr(folders, name)(ranking, folder):,} photos: {folder}")
+            say(f"rankclip: {done} {counted(getattr(folders, name)(ranking, folder), 'photo')}: {printable(folder)}")
 
 
 def say_explanation(ranking: Ranking) -> None:

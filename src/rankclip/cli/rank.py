@@ -9,7 +9,7 @@ import typer
 
 from rankclip import registry
 from rankclip.cli import console
-from rankclip.cli.options import DECODING, ENGINE, FILES, FILTERS, HEAD, OUTPUT, STORE, TALK, Shared, among, finish, read_paths, shared
+from rankclip.cli.options import DECODING, ENGINE, FILES, FILTERS, HEAD, OUTPUT, STORE, TALK, Shared, among, finish, read_instructions, shared
 from rankclip.cli.output import answer, deliver, filters, format_of
 from rankclip.errors import InputError
 
@@ -50,7 +50,7 @@ def rank(
 def split_words(words: list[str], given: Shared, instructions: str | None) -> tuple[list[str], list[str]]:
     """Tell paths from the instruction: the last word is the instruction, unless it is a path that exists."""
     if instructions is not None:
-        texts = [text for text in read_paths(instructions, null=False) if text.strip()]
+        texts = read_instructions(instructions)
         return words, texts
     if not words:
         raise InputError("an instruction is missing", hint='for example: rankclip rank ./photos "older faces first"')
