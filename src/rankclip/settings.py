@@ -21,6 +21,7 @@ DEFAULT_MODEL = "rankclip-mini"
 PREFIX = "RANKCLIP_"
 # other tools' variables that mean the same thing
 FOREIGN = {"offline": ("HF_HUB_OFFLINE",), "quiet": ()}
+AT_LEAST_ONE = ("batch_size", "memory_limit_photo", "max_megapixels")
 CHOICES = {
     "engine": ("auto", "onnx", "torch", "toy", "mllm"),
     "precision": ("auto", "fp32", "bf16"),
@@ -92,10 +93,13 @@ def resolve(flags: Mapping[str, Any] | None = None, environment: Mapping[str, st
 
 def from_file(path: Path) -> dict[str, Any]:
     """Read config.toml; a missing file is an empty one."""
-    if not path.is_file():
-        return {}
     try:
         found = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except OSError as error:
+        hint = f"make it readable, or name another: {PREFIX}CONFIG=FILE"
+        raise InputError(f"{path}: cannot be read ({(error.strerror or str(error)).lower()})", hint=hint) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: {error}", hint="correct the file, or remove it to use the defaults") from error
     found = {name.replace("-", "_"): value for name, value in found.items()}
@@ -133,8 +137,10 @@ def converted(name: str, value: Any, origin: str) -> Any:
         raise InputError(f"{origin}: unknown {name} {result!r}", hint=f"did you mean {near[0]!r}?" if near else f"valid: {', '.join(CHOICES[name])}")
     if isinstance(result, int | float) and result < 0:
         raise InputError(f"{origin}: {name.replace('_', ' ')} must not be negative, got {value}")
-    if name == "batch_size" and result < 1:
-        raise InputError(f"{origin}: batch size must be at least 1")
+    if name in AT_LEAST_ONE and result < 1:
+        raise InputError(f"{origin}: {name.replace('_', ' ')} must be at least 1, got {value}")
+    if name == "time_limit_photo" and not result > 0:
+        raise InputError(f"{origin}: time limit photo must be more than 0 seconds, got {value}")
     return result
 
 

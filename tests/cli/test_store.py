@@ -1,6 +1,8 @@
 """`store`: info, verify, repair, prune, compact, forget, export."""
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -96,7 +98,7 @@ def test_a_newer_store_is_refused_untouched(run: Run, filled: Path) -> None:
 
 def test_prune_forgets_only_what_is_gone(run: Run, filled: Path, squares: Path) -> None:
     (squares / "red.png").unlink()
-    assert run("store", "prune").text == "1 files forgotten\n"
+    assert run("store", "prune").text == "1 file forgotten\n"
     assert run("store", "compact").text == "1 rows erased\n"
     assert "4 embeddings" in run("store", "info").text
     assert run("store", "verify").code == 0
@@ -109,7 +111,7 @@ def test_prune_leaves_a_missing_folder_alone(run: Run, filled: Path, squares: Pa
 
 
 def test_forget_erases_the_features(run: Run, filled: Path) -> None:
-    assert run("store", "forget", "photos/red.png").text == "1 files forgotten, their features erased\n"
+    assert run("store", "forget", "photos/red.png").text == "1 file forgotten, their features erased\n"
     assert "4 files in 1 folders, 4 different contents" in run("store", "info").text
     assert run("store", "forget", "nowhere").code == 2
     assert run("store", "forget", "photos").text == "4 files forgotten, their features erased\n"
@@ -135,3 +137,32 @@ def test_a_store_beside_the_photos_travels_with_them(run: Run, squares: Path, tm
     squares.rename(tmp_path / "moved")
     found = run("embed", "moved", "--store", "moved/.rankclip")
     assert (found.code, found.err) == (0, "rankclip: 0 new, 5 unchanged; left out: 1 hidden\n")
+
+
+@pytest.mark.parametrize("words", [("export", "out.npz"), ("forget", "photos")])
+def test_what_needs_a_store_says_that_there_is_none(run: Run, tmp_path: Path, words: tuple[str, ...]) -> None:
+    found = run("store", *words)
+    assert (found.code, found.err.splitlines()[0]) == (4, f"rankclip: no store yet at {tmp_path / 'store'}")
+
+
+def test_forget_says_what_there_is(run: Run, filled: Path, tmp_path: Path) -> None:
+    assert run("store", "forget", "nowhere").err.splitlines() == [
+        "rankclip: nothing in the store lies at nowhere",
+        f"  it holds photos in {tmp_path / 'photos'}",
+    ]
+
+
+def test_an_export_is_whole_or_not_there(run: Run, filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, *arrays: object, **named: object) -> None:
+        Path(path).write_bytes(b"half of it")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("rankclip.store.upkeep.np.savez", full)
+    found = run("store", "export", "out.npz")
+    assert (found.code, found.err.splitlines()[0]) == (2, "rankclip: out.npz: cannot be written (no space left on device)")
+    assert not list(tmp_path.glob("*out.npz"))
+
+
+def test_a_store_that_cannot_be_looked_at_is_named(run: Run) -> None:
+    found = run("store", "info", "--store", "x" * 300)
+    assert (found.code, found.err.splitlines()[0]) == (5, f"rankclip: {'x' * 300}: cannot be read (file name too long)")

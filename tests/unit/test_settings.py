@@ -30,7 +30,7 @@ def test_other_tools_offline_variable_counts(tmp_path: Path) -> None:
     [
         ({"RANKCLIP_THREADS": "many"}, "RANKCLIP_THREADS: 'many' is not a valid threads (int)"),
         ({"RANKCLIP_ENGINE": "onx"}, "RANKCLIP_ENGINE: unknown engine 'onx'"),
-        ({"RANKCLIP_BATCH_SIZE": "0"}, "RANKCLIP_BATCH_SIZE: batch size must be at least 1"),
+        ({"RANKCLIP_BATCH_SIZE": "0"}, "RANKCLIP_BATCH_SIZE: batch size must be at least 1, got 0"),
         ({"RANKCLIP_WORKERS": "-1"}, "RANKCLIP_WORKERS: workers must not be negative, got -1"),
         ({"RANKCLIP_OFFLINE": "perhaps"}, "RANKCLIP_OFFLINE: 'perhaps' is not a valid offline (bool)"),
     ],
@@ -59,3 +59,14 @@ def test_names_are_trimmed() -> None:
 def test_settings_are_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         Settings().threads = 2  # type: ignore[misc]
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be read .is a directory"):
+        resolve({}, {}, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["time_limit_photo", "memory_limit_photo", "max_megapixels"])
+def test_limits_of_nothing_are_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"--{name.replace('_', '-')}: "):
+        resolve({name: 0}, {}, tmp_path / "none")

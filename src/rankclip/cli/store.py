@@ -14,7 +14,7 @@ import typer
 from rankclip import registry
 from rankclip.cli import console
 from rankclip.cli.options import ENGINE, STORE, Shared, shared
-from rankclip.errors import StoreDamaged
+from rankclip.errors import NothingToDo, StoreDamaged
 from rankclip.formats.base import printable
 
 store = typer.Typer(help="look after the store: info, verify, prune, compact, forget, export", no_args_is_help=True, rich_markup_mode=None)
@@ -26,11 +26,13 @@ def register(app: typer.Typer) -> None:
 
 
 @contextmanager
-def opened(given: Shared, *, write: bool = False) -> Iterator[Any]:
-    """Open the store; None, with a line, where there is none yet."""
+def opened(given: Shared, *, write: bool = False, needed: bool = False) -> Iterator[Any]:
+    """Open the store. Where there is none yet: None, with a line; NothingToDo where it is needed."""
     settings = given.settings()
     kind = registry.load("rankclip.store.store").Store
     if not kind.exists(settings.store_folder()):
+        if needed:
+            raise NothingToDo(f"no store yet at {settings.store_folder()}", hint="rankclip embed makes it; --store DIR names another")
         console.say(f"rankclip: no store yet at {settings.store_folder()}")
         yield None
         return
@@ -100,7 +102,7 @@ def prune(
             gone = registry.load(UPKEEP).prune(found, paths or ())
             for path in gone[:20]:
                 console.say(f"forgotten: {printable(path)}")
-            typer.echo(f"{len(gone):,} files forgotten")
+            typer.echo(f"{console.counted(len(gone), 'file')} forgotten")
 
 
 @store.command("compact", help="erase the features of contents that no file has any more")
@@ -114,15 +116,13 @@ def compact(given: Shared) -> None:
 @store.command("forget", help="forget photos and erase their features (face embeddings are personal data)")
 @shared(STORE)
 def forget(given: Shared, paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="files or folders")]) -> None:
-    with opened(given, write=True) as found:
-        if found is not None:
-            typer.echo(f"{registry.load(UPKEEP).forget(found, paths):,} files forgotten, their features erased")
+    with opened(given, write=True, needed=True) as found:
+        typer.echo(f"{console.counted(registry.load(UPKEEP).forget(found, paths), 'file')} forgotten, their features erased")
 
 
 @store.command("export", help="write paths and embeddings as .npz or .parquet")
 @shared(ENGINE, STORE)
 def export(given: Shared, file: Annotated[str, typer.Argument(metavar="FILE", help="ends in .npz or .parquet")]) -> None:
-    with opened(given) as found:
-        if found is not None:
-            space = given.collection([], console.Stop()).backbone.space
-            typer.echo(f"{registry.load(UPKEEP).export(found, space, Path(file)):,} embeddings written to {file}")
+    with opened(given, needed=True) as found:
+        space = given.collection([], console.Stop()).backbone.space
+        typer.echo(f"{console.counted(registry.load(UPKEEP).export(found, space, Path(file)), 'embedding')} written to {printable(file)}")

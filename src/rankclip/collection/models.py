@@ -96,10 +96,14 @@ def make_default(name: str) -> Path:
     """Write the model into config.toml, keeping its other lines; returns the file's path."""
     specs.find(name)
     path = config_file()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    kept = [line for line in lines if line.partition("=")[0].strip() != "model"]
-    path.write_text("\n".join([*kept, f'model = "{name}"']) + "\n", encoding="utf-8")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        kept = [line for line in lines if line.partition("=")[0].strip() != "model"]
+        path.write_text("\n".join([*kept, f'model = "{name}"']) + "\n", encoding="utf-8")
+    except OSError as error:
+        hint = f"give --model {name} each time, or name another file: RANKCLIP_CONFIG=FILE"
+        raise InputError(f"{path}: cannot be written ({(error.strerror or str(error)).lower()})", hint=hint) from error
     return path
 
 

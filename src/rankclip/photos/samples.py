@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter
 
-from rankclip.errors import RuntimeMissing
+from rankclip.errors import InputError, RuntimeMissing
 
 PACKAGES = {"matplotlib": "mpl-data/sample_data", "skimage": "data", "sklearn": "datasets/images"}
 SAMPLES = {  # name in the demo folder: package, file
@@ -95,10 +95,14 @@ def sample_files() -> dict[str, Path]:
 
 
 def make_demo(folder: Path) -> list[Path]:
-    """Write the demo photos into `folder`; those that are there already are kept. Returns all paths."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write the demo photos into `folder`; those that are there already are kept. Returns all paths. Raises InputError where that cannot be written."""
     pictures = {name: Image.open(path).convert("RGB") for name, path in sample_files().items()}
-    return [_kept(folder / name, write) for name, write in _files(pictures)]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return [_kept(folder / name, write) for name, write in _files(pictures)]
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise InputError(f"{folder}: cannot be written ({reason})", hint="name a folder that you may write to: rankclip demo DIR") from error
 
 
 def _files(pictures: dict[str, Image.Image]) -> Iterator[tuple[str, Callable[[Path], None]]]:

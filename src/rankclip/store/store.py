@@ -92,7 +92,10 @@ class Store:
     def exists(folder: Path) -> bool:
         """Tell whether there is a store; an empty catalogue is what a first run leaves that fails before its first table."""
         path = folder / NAME
-        return path.exists() and path.stat().st_size > 0
+        try:
+            return path.exists() and path.stat().st_size > 0
+        except OSError as error:
+            raise StoreError(f"{folder}: cannot be read ({(error.strerror or str(error)).lower()})", hint="use another store: --store DIR") from error
 
     def __enter__(self) -> Store:
         return self

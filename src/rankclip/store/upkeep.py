@@ -251,7 +251,9 @@ def forget(store: Store, paths: Iterable[str]) -> int:
             elif folder == parent:
                 chosen += [row[0] for row in catalogue.connection.execute("SELECT id, name FROM file WHERE folder = ?", (number,)) if from_sql(row[1]) == name]
     if not chosen:
-        raise InputError(f"nothing in the store lies at {', '.join(paths)}", hint="rankclip store info lists what the store holds")
+        known = sorted(folder for folder in map(catalogue.real_folder, folders.values()))
+        hint = f"it holds photos in {', '.join(known[:3])}{f' and {len(known) - 3:,} more folders' if len(known) > 3 else ''}" if known else "it is empty"
+        raise InputError(f"nothing in the store lies at {', '.join(paths)}", hint=hint)
     _drop_files(store, chosen)
     compact(store)
     return len(chosen)
@@ -318,7 +320,15 @@ def export(store: Store, space: Space, path: Path) -> int:
     writer = {".npz": _export_npz, ".parquet": _export_parquet}.get(path.suffix)
     if writer is None:
         raise InputError(f"{path}: the format is told by the ending, .npz or .parquet")
-    writer(path, paths, np.asarray(view.master[rows]), [store.catalogue.facts([content])[content] for content in contents.tolist()])
+    partial = path.with_name(f".{os.getpid()}.{path.name}")  # whole or not at all
+    try:
+        writer(partial, paths, np.asarray(view.master[rows]), [store.catalogue.facts([content])[content] for content in contents.tolist()])
+        partial.replace(path)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise InputError(f"{path}: cannot be written ({reason})", hint="name a file on a disk with room that you may write to") from error
+    finally:
+        partial.unlink(missing_ok=True)
     return len(paths)
 
 
