@@ -1,6 +1,6 @@
 """Measure what the sign test does not: change in rendered scenes, near-duplicates, comparative prompting, arithmetic, what is left of plain search.
 
-    python examples/train_difference/measure.py DATA SHARED --store DIR [--head DIR] [--parts language,changes,copies,classes,arithmetic]
+    python examples/train_difference/measure.py DATA SHARED --store DIR [--head DIR] [--parts language,changes,copies,telling,classes,arithmetic,searching]
 
 DATA is what prepare.py wrote, SHARED the folder of the packs. Only photos that nothing was trained on are looked at: the validation side,
 and caltech101. Prints one JSON object a part.
@@ -14,6 +14,7 @@ import io
 import json
 import tempfile
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,16 +25,20 @@ from PIL import Image, ImageEnhance
 from rankclip import contrast
 from rankclip.collection import Collection, classifying, differences
 from rankclip.collection.differences import DiffOptions
+from rankclip.collection.telling import Looks, attributes, tellable
+from rankclip.contrast import z_scores
 from rankclip.heads.difference import normalised, sided
 from rankclip.heads.sides import read
 from rankclip.scoring import phrase_embedding, unit
 from rankclip.settings import Settings
 from rankclip.training.comparing import DifferenceJob, gather, in_parts, read_captions_file, read_pairs_file
 from rankclip.training.difference import Config, ridge
+from rankclip.training.generator import describe
 from rankclip.training.generator.words import lemma
+from rankclip.training.sightings import CAPTIONS, mentions
 from rankclip.types import Silent
 
-FOLDS, BOOTSTRAPS, COPIES = 5, 1_000, 60
+FOLDS, BOOTSTRAPS, COPIES, PAIRS, NOUNS = 5, 1_000, 60, 1_500, 60
 # the ten pairs of classes that `classify` proposes first on half of caltech101, without labels, and what tells them apart
 TOLD = (
     ("a crocodile", "a head of a crocodile", "shows a whole body with legs and a tail", "shows only a head with teeth"),
@@ -134,6 +139,39 @@ def changes(world: World) -> dict[str, object]:
     for name, values in (("one sentence, head", tuned), ("one sentence, untuned", untuned), ("reversed pair, untuned", twin)):
         shown[name] = [round(float((values[said] > 0).mean()), 3), *interval(values[said] > 0, scene[said])]
     shown["changed or only the camera moved, by distance, AUROC"] = [round(areas(distance), 3), *interval(distance, scene, areas)]
+    return shown
+
+
+def telling(world: World) -> dict[str, object]:
+    """What two photos are told to show: do the captions of that photo, and not the other's, say it? Captions leave things out, so this is a lower bound.
+
+    Beside it the same where every phrase is told that is visible enough, whatever captions say of it and however visible others are.
+    """
+    rows = [row for row in world.rows if len(row.captions) >= CAPTIONS]
+    photos = world.photos([row.path for row in rows])
+    pairs = [(int(a), int(b)) for a, b in np.random.default_rng(3).integers(0, len(rows), (PAIRS, 2)) if a != b]
+    with differences.opened(world.collection, DiffOptions()) as comparer:
+        seen, places = comparer.sights.seen(photos), {phrase: i for i, phrase in enumerate(comparer.phrases)}
+        said = mentions(comparer.phrases, [row.captions for row in rows])  # bool [N, P]
+        needed = comparer.head.axes.needed if comparer.head is not None and comparer.head.axes is not None else np.zeros(len(places), np.float32)
+        sayable = said.any(axis=0)  # a phrase that no caption has cannot be checked
+        names = {text: phrase for one in comparer.contrasts for text, phrase in ((one.less, one.last), (one.more, one.first))}
+        shown: dict[str, object] = {"pairs": len(pairs)}
+        for way, told in (("all that is visible", None), ("as shipped", [tellable(row, needed) for row in seen])):
+            right, photo, told_pairs = [], [], 0
+            for a, b in pairs:
+                z = z_scores(photos[a], photos[b], comparer.axes, comparer.spread)
+                looks = Looks(places, seen[a], seen[b], {"A": told[a], "B": told[b]} if told else {})
+                found = attributes(comparer.contrasts, z, looks, least=comparer.threshold, count=5)
+                told_pairs += bool(found)
+                for side, text in (part.split(" ", 1) for one in found for part in one.text.split(", ")):
+                    mine, other = (a, b) if side == "A" else (b, a)
+                    place = places[names[text]]
+                    if sayable[place]:
+                        right.append(said[mine, place] and not said[other, place])
+                        photo.append(mine)
+            shown[way] = {"pairs told": round(told_pairs / len(pairs), 3), "checked": len(right), "confirmed": int(sum(right)),
+                          "share": [round(float(np.mean(right)), 3), *interval(np.array(right, float), np.array(photo))]}  # fmt: skip
     return shown
 
 
@@ -275,7 +313,60 @@ def arithmetic(world: World) -> dict[str, object]:
     return shown
 
 
-PARTS = {"language": language, "changes": changes, "copies": copies, "classes": classes, "arithmetic": arithmetic}
+def searching(world: World) -> dict[str, object]:
+    """`rank NOUN --plus NEW --minus OLD`: average precision of the photos whose captions name the noun and the new word, and not the old one.
+
+    "head": what is added is read by the difference head, what is taken away stays plain; "head, both": the head's axis between the two words.
+    """
+    photos = world.photos([row.path for row in world.rows])
+    words = [frozenset(lemma(word.strip(".,").lower()) for text in row.captions for word in text.split()) for row in world.rows]
+    heads = Counter(head for row in world.rows for head in describe(row.path, row.captions).frame.entities)
+    some = photos[np.random.default_rng(0).permutation(len(photos))[: contrast.SAMPLE]]
+
+    def plain(text: str) -> np.ndarray:
+        return phrase_embedding(text, world.plain)
+
+    def more(text: str) -> np.ndarray:
+        return contrast.added(text, world.plain, world.tuned, some)
+
+    def axis(new: str, old: str) -> np.ndarray:
+        found = contrast.compared_axis(new, old, world.tuned)
+        return found * float((photos @ (plain(new) - plain(old))).std() / (photos @ found).std())
+
+    ways: dict[str, dict[str, Callable[[str, str], np.ndarray]]] = {
+        "plus and minus": {"untuned": lambda new, old: plain(new) - plain(old), "head": lambda new, old: more(new) - plain(old), "head, both": axis},
+        "plus": {"untuned": lambda new, old: plain(new), "head": lambda new, old: more(new)},
+        "minus": {"untuned": lambda new, old: -plain(old), "head": lambda new, old: -more(old)},
+    }
+    shown: dict[str, object] = {}
+    for kind, forms in ways.items():
+        found: dict[str, list[float]] = {name: [] for name in ("noun alone", *forms)}
+        group: list[int] = []
+        for number, (old, new) in enumerate((*SWAPS, *((b, a) for a, b in SWAPS))):
+            for noun, _ in heads.most_common(NOUNS):
+                goals = np.array([noun in mine and (kind == "minus" or new in mine) and (kind == "plus" or old not in mine) for mine in words])
+                other = np.array([noun in mine for mine in words]) & ~goals
+                if noun in (old, new) or min(goals.sum(), other.sum()) < 5:
+                    continue
+                group.append(number % len(SWAPS))
+                query = plain(noun)
+                found["noun alone"].append(precision(photos @ query, goals))
+                for name, form in forms.items():
+                    found[name].append(precision(photos @ (query + form(new, old)), goals))
+        groups = np.array(group)
+        shown[kind] = {"queries": len(group)} | {name: [round(float(np.mean(one)), 3), *interval(np.array(one), groups)] for name, one in found.items()}
+        gain = np.array(found["head"]) - np.array(found["untuned"])
+        shown[kind] |= {"head less untuned": [round(float(gain.mean()), 3), *interval(gain, groups)]}  # type: ignore[operator]
+    return shown
+
+
+def precision(scores: np.ndarray, goals: np.ndarray) -> float:
+    """Average precision."""
+    right = goals[np.argsort(-scores, kind="stable")]
+    return float((np.cumsum(right) / np.arange(1, len(right) + 1))[right].mean())
+
+
+PARTS = {"language": language, "changes": changes, "copies": copies, "telling": telling, "classes": classes, "arithmetic": arithmetic, "searching": searching}
 
 
 def main() -> None:

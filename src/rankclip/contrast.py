@@ -73,6 +73,19 @@ def difference_query(instruction: Instruction, embed: Embed, compare: Embed, rea
     return Query(axis, phrase_embedding(instruction.first, embed), "difference", (*sentences(instruction.first, instruction.last), f"read by {reader}"))
 
 
+def added(text: str, embed: Embed, compare: Embed, photos: np.ndarray) -> np.ndarray:
+    """What `--plus TEXT` adds to a query: the direction that a difference head reads from the text, as long as its plain embedding counts among photos.
+
+    embed: plain texts. compare: sentences that compare -> rows in image space. photos: float32 [N, D], some of the store. Returns float32 [D].
+    A text tower puts all texts on one side of the photos; the head's direction points from photos without the thing to photos with it.
+    """
+    plain, direction = phrase_embedding(text, embed), compare([text])[0]
+    width = float((photos @ direction).std()) if len(photos) else 0.0
+    if width < 1e-6:  # nothing was read from the text, or there is nothing to compare with
+        return plain
+    return (direction * float((photos @ plain).std()) / width).astype(np.float32)
+
+
 # ---------------------------------------------------------------- what photos show
 
 

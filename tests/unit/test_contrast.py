@@ -55,6 +55,19 @@ def test_an_axis_flips_with_its_ends() -> None:
     ]
 
 
+def test_what_is_added_counts_as_much_as_the_plain_text() -> None:
+    x, rows = photos(300), {"a cat": photos(1, seed=5)[0], "nothing": photos(1, seed=6)[0]}
+    read = {"a cat": 7 * photos(1, seed=3)[0], "nothing": np.zeros(16, np.float32)}
+
+    def embed(texts: list[str]) -> np.ndarray:
+        return np.stack([rows.get(text, rows["a cat"]) for text in texts])
+
+    found = contrast.added("a cat", embed, lambda texts: np.stack([read[text] for text in texts]), x)
+    assert (x @ found).std() == pytest.approx((x @ rows["a cat"]).std(), rel=1e-3) and contrast.unit(found) @ contrast.unit(read["a cat"]) > 0.999
+    plain = contrast.added("nothing", lambda texts: np.stack([rows["nothing"] for _ in texts]), lambda texts: np.stack([read[text] for text in texts]), x)
+    assert np.allclose(plain, rows["nothing"], atol=1e-6), "where the head reads nothing the plain text is added"
+
+
 def test_spreads_are_those_of_random_pairs() -> None:
     x = np.stack([np.array([value, 0.0], np.float32) for value in np.linspace(-1, 1, 801)])
     assert spreads(x, np.array([[1.0, 0.0]], np.float32))[0] == pytest.approx(2 / np.sqrt(6), rel=0.05)  # of a triangular distribution

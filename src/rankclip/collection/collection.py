@@ -41,9 +41,11 @@ from rankclip.types import EmbedReport, Progress, Ranking, Silent
 if TYPE_CHECKING:
     from rankclip.collection.classifying import Classification
     from rankclip.collection.differences import Difference, FolderDifference, Pair
+    from rankclip.heads.difference import DifferenceHead
 
 EMBEDDING = "rankclip.collection.embedding"  # with Pillow and the pool of workers: only where something is new
 COMPOSITION, DIFFERENCES, CLASSIFYING = (f"rankclip.collection.{name}" for name in ("composition", "differences", "classifying"))  # `rank` does without them
+CONTRAST = "rankclip.contrast"
 GONE_FEW = 20  # so many known photos may be gone without a word, and as many as are there
 CATALOGUE_BYTES = 420  # a photo's rows in the catalogue, indexes included (measured over 100,000 photos)
 
@@ -154,7 +156,7 @@ class Collection:
             if not len(photos.rows):
                 raise self._nothing()
             parts = adapting.Parts(store, view, photos, embed, lambda: self.text_engine, self.progress, self.backbone.null)
-            terms = self._terms(store, view, chosen)
+            terms = self._terms(store, view, chosen, head)
             results = []
             for instruction in parsed:
                 self.notes += ranking.too_long(instruction.text, self.backbone) + ranking.unread(instruction.text, self.backbone)
@@ -267,7 +269,7 @@ class Collection:
             return stack.enter_context(Store.open(self.folder)), Seen.of(found.gallery)
         return store, self._embed_pending(store, walk, found)
 
-    def _terms(self, store: Store, view: View, options: ranking.RankOptions) -> list[tuple[float, np.ndarray, str]]:
+    def _terms(self, store: Store, view: View, options: ranking.RankOptions, head: DifferenceHead | None) -> list[tuple[float, np.ndarray, str]]:
         """Embed what `plus` and `minus` name: texts or photos, each with a weight in front ("2:beach")."""
         terms = []
 
@@ -280,11 +282,21 @@ class Collection:
                 weight, text = weighted(name)
                 if extension(text) in EXTENSIONS and not os.path.isfile(text):
                     raise InputError(f"{option} {text}: no such photo", hint=near(text) or "give a photo that is there, or a text")
-                vector = photo(option, text) if os.path.isfile(text) else scoring.phrase_embedding(text, self.text_embedder(store))
+                vector = photo(option, text) if os.path.isfile(text) else self._text_term(text, store, view, head if sign > 0 else None)
                 terms.append((sign * weight, vector, text))
         for option, sign, name in (("--high", 1.0, options.high), ("--low", -1.0, options.low)) if options.low else ():  # w' = unit(w + x_high - x_low)
             terms.append((sign, photo(option, name), name))
         return terms
+
+    def _text_term(self, text: str, store: Store, view: View, head: DifferenceHead | None) -> np.ndarray:
+        """What a text adds to a query, float32 [D]. A head reads only what is added: what it reads of a text to subtract was worse than the plain text."""
+        embed = self.text_embedder(store)
+        if head is None:
+            return scoring.phrase_embedding(text, embed)
+        contrast = load(CONTRAST)
+        rows = np.sort(np.random.default_rng(0).permutation(view.rows)[: contrast.SAMPLE])
+        found: np.ndarray = contrast.added(text, embed, head.embedder(embed), view.read_embeddings(rows))
+        return found
 
     def embed_texts(self, texts: list[str]) -> np.ndarray:
         """Embed texts, float32 [Q, D], unit rows; known ones come from the store."""
