@@ -12,11 +12,14 @@ MISSING = "not shipped yet\n"
 
 
 def table(name: str) -> str:
-    """Return the figures of a pack (called by generate.py for `<!-- head: NAME -->`)."""
+    """Return the figures of a pack (called by generate.py for `<!-- head: NAME -->`; NAME gains: a composer's headline alone)."""
+    name, _, short = name.partition(" ")
     path = BUNDLED / name / "card.json"
     if not path.is_file():
         return MISSING
     card = json.loads(path.read_text(encoding="utf-8"))
+    if short == "gains":
+        return "\n".join(gains(name, card["figures"])) + "\n"
     return "\n".join(ROWS[card["kind"]](card["figures"])) + "\n"
 
 
@@ -66,12 +69,27 @@ def composer(found: dict[str, Any]) -> list[str]:
         for one, values in measured(figures):
             rows.append(f"| {part} | {one} | {shown(values['R@1'])} | {shown(values['R@10'])} | {values['reference first']['value']:.3f} |")
         if "gain" in figures:
-            rows.append(f"| {part} | head minus {figures['best without training']} | | {shown(figures['gain'])} | |")
+            over = f"{figures['queries']:,} queries over {figures['gallery']:,} photos"
+            rows.append(f"| {part}: {over} | head minus {figures['best without training']} | | {shown(figures['gain'])} | |")
         elif "Spearman" in figures:
             rows += [
                 "",
                 f"Where no change is asked for, Spearman of the head alone with image search: {shown(figures['Spearman'])} ({figures['queries']} queries).",
             ]
+    return rows
+
+
+def gains(name: str, found: dict[str, Any]) -> list[str]:
+    """A composer's headline: for each part of the validation triplets what is best without training, the head, and the difference."""
+    rows = [
+        f"| `{name}` on | queries, photos | best without training, R@10 | head, R@10 | difference | the reference itself first |",
+        "|---|---|---|---|---|---|",
+    ]
+    for part, one in found.items():
+        if "gain" in one:
+            best, head = one[one["best without training"]], one["head"]
+            rows.append(f"| {part} | {one['queries']:,}, {one['gallery']:,} | {one['best without training']} {shown(best['R@10'])} | {shown(head['R@10'])} | "
+                        f"{shown(one['gain'])} | {head['reference first']['value']:.1%} |")  # fmt: skip
     return rows
 
 

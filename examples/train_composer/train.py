@@ -1,10 +1,11 @@
 """Trains the composer head that ships with rankclip-mini, measures it, and writes its pack.
 
     python examples/train_composer/triplets.py ../shared/data runs/composer
-    python examples/train_composer/train.py runs/composer --kind combiner --members 2 --set epochs=14 --set patience=14
+    python examples/train_composer/train.py runs/composer
 
-Needs about 14,000 photos embedded once (10 minutes on two cores) and then reads only the store. Prints, for each part of the triplets apart,
-what needs no training, the head, their paired difference, and how often the reference itself would have come first.
+The settings that stand here are those of the pack that ships. Needs about 14,000 photos embedded once and then reads only the store: 14 minutes on
+one core in all. Prints, for each part of the triplets apart, what needs no training, the head, their paired difference, and how often the
+reference itself would have come first. `--measure PACK` trains nothing: it measures a pack that is there and writes the figures into its card.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,19 +21,26 @@ import triplets as making
 
 from rankclip.collection import Collection
 from rankclip.collection.composition import NEAR
+from rankclip.composing import Composition, Material, head_composition
 from rankclip.evaluation import composition as metrics
 from rankclip.evaluation import triplets
 from rankclip.evaluation.composition import Values
 from rankclip.heads import packs
 from rankclip.heads.composer import GRAPH, ComposerHead
+from rankclip.heads.packs import Pack
+from rankclip.instructions.roles import read_roles
+from rankclip.scoring import phrase_embedding
 from rankclip.training import composer, composer_gather, composer_job, runs
 from rankclip.training.composer import Config, Outcome
-from rankclip.training.composer_data import Data, baselines, measured
+from rankclip.training.composer_data import Data, Memo, as_told, baselines, composed
 from rankclip.training.models import composer as models
-from rankclip.types import Features
+from rankclip.types import Features, Space
 
 NAME, LICENCE = "composer-mini", "CC BY-NC 4.0"
+SHIPPED = Config("combiner", epochs=14, patience=14)
+MEMBERS = 2
 PARTS = ("fashion", "edits", "swaps")
+LIKE = {"without": "edits"}  # measured, never trained on -> where the strengths of the untrained composers come from
 SHOP = "fashion/"
 NEUTRAL_PHOTOS, NEUTRAL_PLACES = 400, 200
 LIMITS = (
@@ -55,7 +64,7 @@ class Talk:
 
 def part_of(data: Data, part: str, parts_of: dict[str, list[str]], names: list[str]) -> Data:
     """The same data, validated on one part alone: its own triplets over all photos of its kind, shop photos or others."""
-    train, val = (np.flatnonzero(np.array(parts_of[split]) == part) for split in ("train", "val"))
+    train, val = (np.flatnonzero(np.array(parts_of[split]) == name) for split, name in (("train", LIKE.get(part, part)), ("val", part)))
     gallery = np.array([row for row in data.gallery.tolist() if names[row].startswith(SHOP) == (part == making.FASHION)], np.int64)
     some = data.train.some(train)
     return dataclasses.replace(
@@ -64,19 +73,19 @@ def part_of(data: Data, part: str, parts_of: dict[str, list[str]], names: list[s
 
 
 def of_head(head: ComposerHead, data: Data) -> Values:
-    """Measure the written pack itself, through ONNX Runtime."""
-    texts = data.instructions
+    """Measure the written pack itself, through ONNX Runtime, just as `compose-search` runs it."""
+    val, texts, memo = data.val, data.instructions, Memo(data.embed)
+    told = as_told(data, val.instruction)
 
-    def scores(rows: np.ndarray) -> np.ndarray:
-        some = data.val.some(rows)
-        tokens = None if data.photos.tokens is None else data.photos.tokens[some.reference].astype(np.float32)
-        asked = some.instruction
-        query = head.compose(
-            Features(data.photos.pooled[some.reference], tokens), texts.states[asked].astype(np.float32), texts.real[asked], texts.pooled[asked]
-        )
-        return query @ data.photos.pooled[data.gallery].T
+    def compose(place: int) -> Composition:
+        reference, roles = val.reference[[place]], read_roles(texts.names[int(val.instruction[place])])
+        photo, row = data.photos.pooled[reference], told[[place]]
+        tokens = None if data.photos.tokens is None else data.photos.tokens[reference].astype(np.float32)
+        query = head.compose(Features(photo, tokens), texts.states[row].astype(np.float32), texts.real[row], texts.pooled[row])[0]
+        learnt, text = (query, phrase_embedding(roles.wanted, memo)) if roles.wanted else (None, None)
+        return head_composition(Material(photo[0], text, (roles,), learnt=learnt, beside=(roles.beside_head,)), memo)
 
-    return measured(data, data.val, data.gallery, scores)
+    return composed(data, val, data.gallery, compose)
 
 
 def row(values: Values) -> dict[str, dict[str, float]]:
@@ -123,51 +132,78 @@ def unchanged(head: ComposerHead, data: Data) -> dict[str, object]:
     return {"Spearman": composer.figure_row(metrics.figure(np.array(values))), "queries": len(values), "gallery": len(data.gallery)}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, help="what triplets.py wrote")
-    parser.add_argument("--parts", default=",".join(PARTS), help="which triplets to learn from and to be measured on")
-    parser.add_argument("--kind", default="transformer")
-    parser.add_argument("--members", type=int, default=1, help="so many heads, trained with one seed each, averaged in one file")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
-    parser.add_argument("--store", default="", help="store with the photos (default: in the folder)")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--output", type=Path, help="write the pack there (default: in the folder)")
-    given = parser.parse_args()
-    parts = given.parts.split(",")
-    import torch
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """All parts as one. names: photos, in the order of the data's rows. parts_of: the part of each triplet, by side."""
 
-    torch.set_num_threads(given.threads)
-    config = runs.configured(Config(kind=given.kind), dict(one.split("=", 1) for one in given.set), "--set")
+    data: Data
+    names: list[str]
+    parts_of: dict[str, list[str]]
+    space: Space
 
-    # ------------------------------------------------------------ data
-    root = given.folder / "photos"
-    read = {part: triplets.read(given.folder / f"{part}.jsonl") for part in parts}
+
+def gathered(folder: Path, parts: list[str], store: str, threads: int) -> Gathered:
+    """Embed what the store lacks; put the triplets and every photo of the validation side into tables."""
+    read = {part: triplets.read(folder / f"{part}.jsonl") for part in (*parts, *(name for name, like in LIKE.items() if like in parts))}
     rows = [one for some in read.values() for one in some]
-    parts_of = {split: [part for part, some in read.items() for one in some if one.split == split] for split in ("train", "val")}
-    paths = composer_job.paths_of(rows, [], root)
-    collection = Collection(*paths, store=given.store or str(given.folder / "store"), threads=given.threads, workers=1, progress=Talk())
-    data, left = composer_gather.gather(rows, [], collection, root)
-    names = list(dict.fromkeys(name for one in rows for name in (one.reference, *one.targets)))
-    print(*composer_job.described(data, config), *left, sep="\n", flush=True)
+    gallery, root = composer_gather.read_captions(folder / "gallery.jsonl"), folder / "photos"
+    collection = Collection(*composer_job.paths_of(rows, gallery, root), store=store or str(folder / "store"), threads=threads, workers=1, progress=Talk())
+    data, left = composer_gather.gather(rows, gallery, collection, root)
     assert not left, "rows and parts must stay in step"
+    parts_of = {side: [part for part, some in read.items() for one in some if one.split == side] for side in ("train", "val")}
+    names = dict.fromkeys(name for one in rows for name in (one.reference, *one.targets)) | dict.fromkeys(one.path for one in gallery)
+    assert len(names) == len(data.photos.pooled), "every photo is there"
+    return Gathered(data, list(names), parts_of, collection.backbone.space)
 
-    # ------------------------------------------------------------ training, pack
-    outcome = trained(data, given.folder / f"run-{given.kind}-{'-'.join(parts)}", config, given.members)
-    card = composer_job.card(NAME, data, outcome, config, collection.backbone.space, given.folder / "fashion.jsonl")
+
+def made(given: argparse.Namespace, found: Gathered, config: Config) -> Pack:
+    """Train, and write the pack."""
+    seen = np.flatnonzero([part not in LIKE for part in found.parts_of["val"]])
+    data = dataclasses.replace(found.data, val=found.data.val.some(seen))
+    print(*composer_job.described(data, config), sep="\n", flush=True)
+    outcome = trained(data, given.folder / f"run-{config.kind}-{given.parts.replace(',', '-')}", config, given.members)
+    card = composer_job.card(NAME, data, outcome, config, found.space, given.folder / "fashion.jsonl")
     origin = (
         f"{len(data.train):,} triplets over {len(data.photos.pooled):,} photos of {', '.join((making.FASHION, *making.CAPTIONED))}; non-commercial research",
     )
     card = dataclasses.replace(card, licence=LICENCE, data=origin, limits=LIMITS, figures={})
-    folder = given.output or given.folder / NAME
-    pack = packs.write(folder, card, {GRAPH: outcome.graph})
+    print(f"{len(outcome.graph) / 1e6:.1f} MB, {outcome.parameters:,} parameters")
+    return packs.write(given.output or given.folder / NAME, card, {GRAPH: outcome.graph})
 
-    # ------------------------------------------------------------ figures of the written pack, each part over its own photos
-    figures: dict[str, object] = {part: report(ComposerHead(pack), part_of(data, part, parts_of, names)) for part in parts}
-    figures["no change"] = unchanged(ComposerHead(pack), data)
-    packs.write(folder, dataclasses.replace(card, figures=figures), {GRAPH: outcome.graph})
+
+def figures_of(head: ComposerHead, found: Gathered) -> dict[str, object]:
+    """Each part over all validation photos of its kind, and what the head does where no change is asked for."""
+    parts = list(dict.fromkeys(found.parts_of["val"]))
+    figures: dict[str, object] = {part: report(head, part_of(found.data, part, found.parts_of, found.names)) for part in parts}
+    return figures | {"no change": unchanged(head, found.data)}
+
+
+def options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="what triplets.py wrote")
+    parser.add_argument("--parts", default=",".join(PARTS), help="which triplets to learn from and to be measured on")
+    parser.add_argument("--kind", default=SHIPPED.kind, help=f"{', '.join(models.KINDS)} (default: %(default)s)")
+    parser.add_argument("--members", type=int, default=MEMBERS, help="so many heads, one seed each, averaged in one file (default: %(default)s)")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change a setting of the recipe")
+    parser.add_argument("--store", default="", help="store with the photos (default: in the folder)")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--output", type=Path, help="write the pack there (default: in the folder)")
+    parser.add_argument("--measure", type=Path, metavar="PACK", help="train nothing: measure this pack, and write the figures into its card")
+    return parser.parse_args()
+
+
+def main() -> None:
+    given = options()
+    import torch
+
+    torch.set_num_threads(given.threads)
+    config = runs.configured(dataclasses.replace(SHIPPED, kind=given.kind), dict(one.split("=", 1) for one in given.set), "--set")
+    found = gathered(given.folder, given.parts.split(","), given.store, given.threads)
+    pack = packs.read(given.measure) if given.measure else made(given, found, config)
+    figures = figures_of(ComposerHead(pack), found)
+    packs.write(pack.folder, dataclasses.replace(pack.card, figures=figures), {GRAPH: pack.file(GRAPH).read_bytes()})
     print(json.dumps(figures, indent=1))
-    print(f"{folder}: {len(outcome.graph) / 1e6:.1f} MB, {outcome.parameters:,} parameters")
+    print(pack.folder)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@
 
 Writes fashion.jsonl (the pack's own triplets, and more from the attributes of training items), edits.jsonl (captioned photos that share their subject,
 with the one change that is asked for) and swaps.jsonl (another subject in the same surroundings, and whole captions), all in the format of
-`rankclip finetune composer`, and unpacks the photos.
+`rankclip finetune composer`; without.jsonl, for measuring alone: changes of edits.jsonl that also leave something out; gallery.jsonl with every photo
+of the validation side, named by a triplet or not; and unpacks the photos.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ import argparse
 import json
 import random
 import tarfile
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 
 from rankclip.evaluation.triplets import Triplet
 from rankclip.training.composer_gather import Captioned, Changes, edit_triplets, told_triplets
-from rankclip.training.generator import EditOptions, edits, swaps
+from rankclip.training.generator import EditOptions, describe, edits, swaps
+from rankclip.training.generator.edits import subject_of
 
 FASHION = "fashion"
 CAPTIONED = ("flickr8k", "flickr8k_more", "coco_captions", "captions2")
@@ -26,6 +28,8 @@ MORE = 8  # generated instructions a training item
 EDITS = {"train": 24_000, "val": 2_000}  # caption edits that are kept
 SWAPS = {"train": 12_000, "val": 1_000}
 CHANGES = (("colour", 0.55), ("type", 0.25), ("both", 0.2))
+FEW = 4  # right photos from which something can be left out
+LEAVE_OUT = ("{change}, without a {noun}", "{change} and no {noun}", "{change}, but without the {noun}")
 RIGHT = {"train": EditOptions(fewest=3, most=150), "val": EditOptions(fewest=3, most=60)}
 SAY = {
     "colour": ("make it {colour}", "in {colour}", "the same but {colour}", "is {colour}, not {old}", "{colour} instead of {old}", "change the colour to {colour}",
@@ -126,8 +130,35 @@ def some(rows: list, most: int, seed: int) -> list:
     return random.Random(seed).sample(rows, min(most, len(rows)))
 
 
-def write(path: Path, rows: list[dict]) -> None:
+def lacking(rows: list[dict], photos: list[Captioned], seed: int) -> list[dict]:
+    """Validation edits that also leave out what a quarter to three quarters of their right photos show; right are those whose captions do not name it."""
+    rng, found = random.Random(seed), []
+    subjects = {photo.path: subject_of(describe(photo.path, photo.captions)) for photo in photos if photo.split == "val"}
+    for row in [row for row in rows if row["split"] == "val" and len(row["target"]) >= FEW]:
+        shown = Counter(noun for path in row["target"] for noun in subjects[path].nouns)
+        own = {subjects[path].name for path in (row["reference"], *row["target"])}
+        some = sorted(
+            noun for noun, count in shown.items() if 0.25 <= count / len(row["target"]) <= 0.75 and noun not in own and noun not in row["instruction"]
+        )
+        if some:
+            noun = rng.choice(some)
+            right = [path for path in row["target"] if noun not in subjects[path].nouns]
+            found.append(row | {"instruction": rng.choice(LEAVE_OUT).format(change=row["instruction"], noun=noun), "target": right, "caption": ""})
+    return found
+
+
+def gallery(shared: Path, photos: list[Captioned]) -> list[dict]:
+    """All photos of the validation side: what a search has to find the right ones among."""
+    shop = [Captioned(row["path"], (row["title"],), row["split"]) for row in rows_of(shared, FASHION)]
+    return [{"path": one.path, "captions": one.captions, "split": one.split} for one in (*shop, *photos) if one.split == "val"]
+
+
+def save(path: Path, rows: list[dict]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def write(path: Path, rows: list[dict]) -> None:
+    save(path, rows)
     val = sum(row["split"] == "val" for row in rows)
     print(f"{path}: {len(rows) - val:,} triplets to train, {val:,} to validate")
 
@@ -143,8 +174,10 @@ def main() -> None:
         unpack(given.shared, given.out, (FASHION, *CAPTIONED))
     write(given.out / "fashion.jsonl", fashion(given.shared, given.seed))
     photos = captioned(given.shared)
-    write(given.out / "edits.jsonl", changed(photos, edits, EDITS, given.seed))
+    write(given.out / "edits.jsonl", edited := changed(photos, edits, EDITS, given.seed))
+    write(given.out / "without.jsonl", lacking(edited, photos, given.seed))
     write(given.out / "swaps.jsonl", changed(photos, swaps, SWAPS, given.seed) + told(photos, given.seed))
+    save(given.out / "gallery.jsonl", gallery(given.shared, photos))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,16 @@
 """`finetune composer` from triplets and from captions with the toy backbone; the head that comes out is searched with."""
 
 import json
+import signal
+import subprocess
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 from PIL import Image
-from tests.conftest import Run, square
+from tests.conftest import Run, rankclip_command, square, subprocess_environment
 
 from rankclip.training.composer_gather import split_of
 
@@ -37,7 +40,7 @@ def triplets(tmp_path: Path) -> Path:
 
 
 def test_from_triplets_to_a_search(run: Run, triplets: Path, tmp_path: Path) -> None:
-    found = run("finetune", "composer", "--data", triplets, "--name", "stripes", "--run", "run", *SMALL)
+    found = run("finetune", "composer", "--data", triplets, "--name", "stripes", "--run", "run", "--kind", "transformer", *SMALL)
     assert found.code == 0, found.err
     assert found.lines[0].startswith("stage 1: 25 photos with captions; stage 2: 100 triplets to train, 20 to validate")
     names = [line.split(" (")[0].split(":")[0] for line in found.lines[1:7]]
@@ -50,7 +53,7 @@ def test_from_triplets_to_a_search(run: Run, triplets: Path, tmp_path: Path) -> 
     assert [one["score"] for one in map(json.loads, same.lines)] == [one["photo_cosine"] for one in map(json.loads, same.lines)], "no change is image search"
     listed = run("models", "list")
     assert listed.code == 0
-    again = run("finetune", "composer", "--data", triplets, "--name", "stripes", "--run", "run", *SMALL, "--set", "epochs=5")
+    again = run("finetune", "composer", "--data", triplets, "--name", "stripes", "--run", "run", "--kind", "transformer", *SMALL, "--set", "epochs=5")
     assert again.code == 2 and "holds a run with other settings" in again.err
 
 
@@ -71,9 +74,24 @@ def test_a_damaged_head_is_named(run: Run, triplets: Path, tmp_path: Path) -> No
     assert found.code == 6 and "sha256 differs" in found.err
 
 
+def test_killed_and_started_again_it_ends_with_the_same_head(run: Run, triplets: Path, tmp_path: Path) -> None:
+    words = ("finetune", "composer", "--data", triplets, *SMALL, "--set", "epochs=30", "--set", "patience=30", "--quiet")
+    process = subprocess.Popen(rankclip_command(*words, "--run", "killed", "--output", "killed-pack"), env=subprocess_environment())
+    log, began = tmp_path / "killed/log.jsonl", time.monotonic()
+    while not (log.exists() and log.read_text().count('"stage"') >= 5) and time.monotonic() - began < 60:
+        time.sleep(0.005)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL and not (tmp_path / "killed-pack").exists()
+    for name in ("killed", "whole"):
+        assert run(*words, "--run", name, "--output", f"{name}-pack").code == 0
+    assert (tmp_path / "killed-pack/head.onnx").read_bytes() == (tmp_path / "whole-pack/head.onnx").read_bytes()
+    starts = [row["epoch"] for row in map(json.loads, log.read_text().splitlines()) if row.get("event") == "start"]
+    assert len(starts) == 2 and starts[0] == 0 and starts[1] >= 4, "it went on, it did not begin again"
+
+
 def test_a_dry_run_trains_nothing(run: Run, triplets: Path, tmp_path: Path) -> None:
     found = run("finetune", "composer", "--data", triplets, "--dry-run")
-    assert found.code == 0 and found.lines[-1].startswith("model: transformer, ") and not (tmp_path / "run").exists()
+    assert found.code == 0 and found.lines[-1].startswith("model: combiner, ") and not (tmp_path / "run").exists()
 
 
 @pytest.fixture

@@ -2,22 +2,27 @@
 
 import itertools
 import json
+import runpy
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from tests.conftest import ROOT
 
 from rankclip.errors import InputError
 from rankclip.evaluation import composition as metrics
+from rankclip.evaluation.triplets import Triplet
 from rankclip.heads import packs
 from rankclip.heads.composer import GRAPH, ComposerHead
 from rankclip.heads.packs import HeadCard
 from rankclip.training import composer as recipe
 from rankclip.training.composer import Config
-from rankclip.training.composer_data import Data, Photos, Texts, Triplets, baselines, measured
-from rankclip.training.composer_gather import Captioned, split_of, triplets_from_captions
+from rankclip.training.composer_data import Data, Photos, Texts, Triplets, as_told, baselines, measured
+from rankclip.training.composer_gather import Captioned, searched, split_of, triplets_from_captions
 from rankclip.training.models.composer import KINDS, ComposerLoss, LossConfig, Mean, Shapes, SmallCombiner, build
 from rankclip.training.models.composer import Config as ModelConfig
 from rankclip.types import Features
@@ -122,7 +127,7 @@ def base(data: Data) -> dict[str, Any]:
     return baselines(data)
 
 
-SETTINGS = Config(width=64, layers=2, queries=4, dropout=0.0, align_epochs=2, epochs=12, batch=128, rate=2e-3, mined=2, noise=0.1, patience=12)
+SETTINGS = Config("transformer", width=64, layers=2, queries=4, dropout=0.0, align_epochs=2, epochs=12, batch=128, rate=2e-3, mined=2, noise=0.1, patience=12)
 
 
 @pytest.fixture(scope="module")
@@ -257,6 +262,36 @@ def test_captions_alone_give_triplets_of_each_split() -> None:
     assert all(row.targets == (f"{int(row.instruction.split()[-1]):03}.jpg",) and row.reference not in row.targets for row in told)
     assert any("make it" in row.instruction for row in rows) and any("in place of" in row.instruction for row in rows)
     assert triplets_from_captions(photos, seed=1) == rows
+
+
+def test_validation_searches_every_photo_of_its_side() -> None:
+    rows = [Triplet("a.jpg", "x", ("b.jpg",), split="val"), Triplet("c.jpg", "x", ("d.jpg",), split="train")]
+    alone = [Captioned("e.jpg", ("e",), "val"), Captioned("f.jpg", ("f",), "train")]
+    row_of = {f"{name}.jpg": i for i, name in enumerate("abcdef")}
+    assert searched(rows, alone, row_of).tolist() == [0, 1, 4], "a photo that no triplet names is searched, too"
+    assert searched([replace(row, split="") for row in rows], alone, row_of).tolist() == list(range(6))
+
+
+def test_the_script_as_it_stands_makes_what_ships(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = ROOT / "examples/train_composer"
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.delitem(sys.modules, "triplets", raising=False)
+    script = runpy.run_path(str(folder / "train.py"))
+    monkeypatch.delitem(sys.modules, "triplets")
+    card = packs.find("composer-mini").card
+    one = build(Shapes(card.config["embedding"], 0, card.config["state"]), script["SHIPPED"].model())
+    assert script["SHIPPED"].kind == card.config["kind"]
+    assert script["MEMBERS"] * sum(p.numel() for p in one.parameters()) == card.config["parameters"]
+    assert set(script["PARTS"]) | set(script["LIKE"]) | {"no change"} == set(card.figures), "all of it is measured"
+    assert [card.figures[part]["gallery"] for part in ("fashion", "edits")] == [453, 1318], "every photo of the validation side is searched"
+
+
+def test_a_head_is_measured_with_what_a_search_tells_it(data: Data) -> None:
+    names = (*data.instructions.names[:2], "c1, without o2", "c1")
+    texts = Texts(names, *(np.concatenate([part[:2], part[:2]]) for part in (data.instructions.pooled, data.instructions.states, data.instructions.real)))
+    known = replace(data, instructions=texts, wordings={name: i for i, name in enumerate(names)})
+    assert as_told(known, np.array([0, 2, 3, 2])).tolist() == [0, 3, 3, 3]
+    assert as_told(data, data.val.instruction).tolist() == data.val.instruction.tolist(), "nothing is left out of these"
 
 
 def test_near_misses_are_never_right(data: Data) -> None:

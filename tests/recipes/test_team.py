@@ -17,7 +17,13 @@ SCRIPT = ROOT / "tests" / "recipes" / "team_script.py"
 TINY = ("epochs=2", "batch=8")
 RECIPES = {
     "adapter": ("--data", "labels.csv", "--instruction", "sort by redness", *(f"--set={one}" for one in (*TINY, "width=16", "steps_an_epoch=4", "prompts=2"))),
-    "composer": ("--data", "triplets.jsonl", *(f"--set={one}" for one in (*TINY, "width=16", "layers=1", "queries=2", "heads=2", "align_epochs=1"))),
+    "composer": (
+        "--data",
+        "triplets.jsonl",
+        "--kind",
+        "transformer",
+        *(f"--set={one}" for one in (*TINY, "width=16", "layers=1", "queries=2", "heads=2", "align_epochs=1")),
+    ),
     "difference": ("--captions", "captions.jsonl", *(f"--set={one}" for one in (*TINY, "pairs=60", "rare=60", "loss=mse", "rate=1e-2"))),
 }
 

@@ -27,7 +27,7 @@ def composer(
     captions: Annotated[Path | None, typer.Option("--captions", metavar="FILE", help="lines with path and captions; alone, rules write the triplets")] = None,
     images: Annotated[Path | None, typer.Option("--images", metavar="DIR", help="folder that the paths are below (default: that of the file)")] = None,
     name: Annotated[str, typer.Option("--name", metavar="NAME", help="name of the head")] = "composer",
-    kind: Annotated[str, typer.Option("--kind", metavar="NAME", help="transformer, combiner or flow")] = "transformer",
+    kind: Annotated[str, typer.Option("--kind", metavar="NAME", help="combiner, transformer or flow")] = "combiner",
     mllm: Annotated[str, typer.Option("--mllm", metavar="NAME", help="tune this multimodal language model instead of a small head (docs/mllm.md)")] = "",
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="change a setting of the recipe, for example epochs=10")] = None,
     run: Annotated[Path | None, typer.Option("--run", metavar="DIR", help="folder of the run: log and checkpoints; an interrupted run goes on")] = None,

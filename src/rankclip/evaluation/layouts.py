@@ -59,7 +59,9 @@ def read(kind: str, path: Path, split: str) -> list[Benchmark]:
     try:
         return READERS[kind](path, split)
     except (KeyError, TypeError, IndexError, AttributeError) as error:
-        raise InputError(f"{path}: not {kind} annotations ({type(error).__name__}: {error})", hint="docs/commands/evaluate-composition.md shows the layouts") from error
+        raise InputError(
+            f"{path}: not {kind} annotations ({type(error).__name__}: {error})", hint="docs/commands/evaluate-composition.md shows the layouts"
+        ) from error
 
 
 def load(path: Path) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from rankclip import composing
-from rankclip.composing import Material
+from rankclip.composing import Composition, Material
 from rankclip.evaluation import composition as metrics
 from rankclip.evaluation.composition import Values
 from rankclip.instructions.roles import read_roles
@@ -129,19 +129,36 @@ class Memo:
 
 def untrained(data: Data, triplets: Triplets, gallery: np.ndarray, name: str, strength: float, memo: Memo) -> Values:
     """Measure an untrained composer just as `compose-search` runs it."""
-    vectors = data.photos.pooled[gallery]  # [G, D]
-    sample = vectors[np.linspace(0, len(vectors) - 1, min(len(vectors), composing.SAMPLE)).astype(np.int64)]
     make = resolve(COMPOSERS, name, what="composer")
     roles = {int(row): read_roles(data.instructions.names[row]) for row in np.unique(triplets.instruction)}
 
-    def score(row: int) -> np.ndarray:
+    def compose(row: int) -> Composition:
         asked = roles[int(triplets.instruction[row])]
         text = phrase_embedding(asked.wanted, memo) if asked.wanted else None
-        composition = make(Material(data.photos.pooled[triplets.reference[row]], text, (asked,), strength), memo)
+        composition: Composition = make(Material(data.photos.pooled[triplets.reference[row]], text, (asked,), strength), memo)
+        return composition
+
+    return composed(data, triplets, gallery, compose)
+
+
+def composed(data: Data, triplets: Triplets, gallery: np.ndarray, compose: Callable[[int], Composition]) -> Values:
+    """Per-query figures of the composition of each row of some triplets."""
+    vectors = data.photos.pooled[gallery]  # [G, D]
+    sample = vectors[np.linspace(0, len(vectors) - 1, min(len(vectors), composing.SAMPLE)).astype(np.int64)]  # [S, D]
+
+    def score(row: int) -> np.ndarray:
+        composition = compose(row)
         values = list((vectors @ np.stack([term.vector for term in composition.terms], axis=1)).T)  # J x [G]
         return values[0] if composition.linear else composing.combine(composition, values, composing.calibrate(composition, sample))
 
     return measured(data, triplets, gallery, lambda rows: np.stack([score(row) for row in rows.tolist()]))
+
+
+def as_told(data: Data, rows: np.ndarray) -> np.ndarray:
+    """The texts that a head is given in a search, which leaves out what is forbidden or compared.    rows: of `instructions`, int64 [B]; returned, too."""
+    found = {row: read_roles(data.instructions.names[row]) for row in np.unique(rows).tolist()}
+    told = {row: data.wordings.get(roles.for_head, row) for row, roles in found.items()}
+    return np.array([told[row] for row in rows.tolist()], np.int64)
 
 
 def whole_text(data: Data, triplets: Triplets, gallery: np.ndarray) -> Values:

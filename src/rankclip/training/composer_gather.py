@@ -16,6 +16,7 @@ from rankclip.collection import Collection, features
 from rankclip.engines.base import text_states
 from rankclip.errors import InputError
 from rankclip.evaluation.triplets import Triplet
+from rankclip.instructions.roles import read_roles
 from rankclip.training.composer import DESCRIBE, NEUTRAL
 from rankclip.training.composer_data import Data, Photos, Texts, Triplets
 from rankclip.training.generator import Described, Edit, EditOptions, describe, edits, swaps
@@ -132,7 +133,8 @@ def gather(rows: Sequence[Triplet], captioned: Sequence[Captioned], collection: 
 
 def tables(rows: Sequence[Triplet], captioned: Sequence[Captioned], row_of: dict[str, int], photos: Photos, collection: Collection) -> Data:
     """Put texts and triplets into tables."""
-    wordings = list(dict.fromkeys([*(row.instruction for row in rows), *DESCRIBE, *NEUTRAL]))
+    said = list(dict.fromkeys([*(row.instruction for row in rows), *DESCRIBE, *NEUTRAL]))
+    wordings = list(dict.fromkeys([*said, *filter(None, (read_roles(text).for_head for text in said))]))  # what a head is told of them, too
     shows = dict.fromkeys(text for row in rows for text in (row.caption, row.original) if text)
     captions = list(shows | dict.fromkeys(one.captions[0] for one in captioned))
     caption_of = {text: i for i, text in enumerate(captions)}
@@ -142,10 +144,9 @@ def tables(rows: Sequence[Triplet], captioned: Sequence[Captioned], row_of: dict
     width = photos.pooled.shape[1]
     described = [(row_of[one.path], caption_of[one.captions[0]]) for one in captioned if split_of(one.path, one.split) == "train"]
     described += [pair for row in train for pair in pairs_of(row, row_of, caption_of)]
-    search = in_use(val, row_of) if all(row.split for row in rows) else np.arange(len(photos.pooled))
     return Data(
         photos, text_table(wordings, collection), collection.embed_texts(captions) if captions else np.zeros((1, width), np.float32),
-        as_rows(train, row_of, wording_of, caption_of), as_rows(val, row_of, wording_of, caption_of), search, in_use(train, row_of),
+        as_rows(train, row_of, wording_of, caption_of), as_rows(val, row_of, wording_of, caption_of), searched(rows, captioned, row_of), in_use(train, row_of),
         np.array(list(dict.fromkeys(described)), np.int64).reshape(-1, 2), collection.embed_texts, wording_of,
     )  # fmt: skip
 
@@ -154,6 +155,14 @@ def pairs_of(row: Triplet, row_of: dict[str, int], caption_of: dict[str, int]) -
     """What a triplet says about its photos: (photo, caption) for the reference and the first target."""
     found = [(row_of[row.reference], caption_of[row.original])] if row.original else []
     return found + ([(row_of[row.targets[0]], caption_of[row.caption])] if row.caption and row.targets and row.targets[0] in row_of else [])
+
+
+def searched(rows: Sequence[Triplet], captioned: Sequence[Captioned], row_of: dict[str, int]) -> np.ndarray:
+    """The photos that validation searches, int64 [G], sorted: those of its side, in a triplet or not; all of them where the file tells no sides."""
+    if not all(row.split for row in rows):
+        return np.arange(len(row_of))
+    alone = [row_of[one.path] for one in captioned if split_of(one.path, one.split) == "val"]
+    return np.union1d(in_use([row for row in rows if split_of(row.reference, row.split) == "val"], row_of), np.array(alone, np.int64))
 
 
 def in_use(rows: Sequence[Triplet], row_of: dict[str, int]) -> np.ndarray:
