@@ -61,9 +61,9 @@ class ComposerHead:
                 hint="embed with --tokens, or use --composer slerp",
             )
         if tokens is None:
-            tokens = np.zeros((len(text), 1, 1), np.float32)
+            tokens = np.zeros((len(text), 1, 1), np.float32)  # [B, P, W] of nothing
         given: dict[str, Any] = {"tokens": tokens, "pooled": features.pooled, "states": states, "real": real.astype(np.float32), "text": text}
-        (query,) = self._session.run(["query"], {name: given[name] for name in INPUTS if name in self._inputs})
+        (query,) = self._session.run(["query"], {name: given[name] for name in INPUTS if name in self._inputs})  # [B, D]
         unit: np.ndarray = query / np.maximum(np.linalg.norm(query, axis=1, keepdims=True), 1e-12)  # [B, D]
         return unit
 
