@@ -29,6 +29,13 @@ rankclip compose-search photos photos/coffee.jpg "a cat instead" --top 3 --expla
 rankclip compose-search photos photos/palace.jpg "darker" --top 2
 rankclip compose-search photos photos/grace_hopper.jpg "in an orange suit" --top 8 --html sheet.html
 """
+COMPARED = """
+rankclip diff photos/cat.jpg photos/coffee.jpg
+rankclip diff photos/palace.jpg photos/motorcycle.jpg
+rankclip diff photos/cat.jpg photos/cat_cropped.jpg
+rankclip diff photos/cat.jpg photos/cat_darker.jpg
+rankclip diff photos/astronaut.jpg photos/grace_hopper.jpg --ask "which is older?"
+"""
 BLOCK = re.compile(r"<!-- (?P<what>[a-z-]+)(?:: (?P<argument>[^\n]*?))? -->\n(?P<body>.*?)<!-- end -->", re.S)
 
 
@@ -120,8 +127,8 @@ def filled(text: str, *, demo: bool = False) -> str:
             return opened[0].run(argument)
         if what == "demo":
             return sessions.demo_output() if demo else now
-        if what == "composed":
-            return sessions.composed_output(COMPOSED) if demo else now
+        if what in ("composed", "compared"):
+            return sessions.commands_output(COMPOSED if what == "composed" else COMPARED) if demo else now
         if what == "picture":
             return f"![{argument}](docs/images/contact-sheet.png)\n" if sessions.PICTURE.is_file() else ""
         return WRITERS[what](argument)

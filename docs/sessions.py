@@ -60,14 +60,16 @@ def demo_output() -> str:
     return "```console\n$ rankclip demo\n" + printed + "```\n"
 
 
-def composed_output(commands: str) -> str:
+def commands_output(commands: str) -> str:
     """What some commands, one a line, print in the folder that `rankclip demo` makes. The last contact sheet that they write is photographed."""
     with tempfile.TemporaryDirectory() as folder:
         bundled(folder, "rankclip demo -q")
         here = Path(folder, "rankclip-demo")
         lines = [line for line in commands.splitlines() if line]
         shown = [f"$ {line}\n{bundled(str(here), line + ' --store store')}" for line in lines]
-        take_picture(max(here.glob("*.html"), key=lambda path: path.stat().st_mtime_ns), COMPOSED, "1100,600")
+        sheets = [sheet for sheet in here.glob("*.html") if any(sheet.name in line for line in lines)]
+        if sheets:
+            take_picture(max(sheets, key=lambda path: path.stat().st_mtime_ns), COMPOSED, "1100,600")
     return "```console\n" + "\n".join(shown) + "```\n"
 
 

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.cli.test_contact_sheet import opened
-from tests.conftest import Run, noise_photo, rankclip_command, square, subprocess_environment
+from tests.conftest import ROOT, Run, noise_photo, rankclip_command, square, subprocess_environment
 
 from rankclip.heads import packs
 from rankclip.instructions.vocabulary import digest, sights, vocabulary
@@ -245,6 +247,30 @@ def test_what_the_demo_photos_show_is_told(run: Run, pictures: Path, tmp_path: P
     blurred = [run("diff", "photos/cat.jpg", "photos/cat_blurred.jpg").text for _ in range(2)]
     assert "A is higher in quality by about " in blurred[0] and blurred[0] == blurred[1], "read once by the head, then from the scores that are kept"
     assert list((tmp_path / "store").rglob("scores/*/*.f32"))
+
+
+def test_what_is_added_to_a_query_is_read_by_the_head(run: Run, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ranked(*words: str) -> list[str]:
+        return run("rank", "photos", "a photo", *words, "-n", "20", "--json").lines
+
+    added, taken = ranked("--plus", "a cat"), ranked("--minus", "a cat")
+    assert all("cat" in line for line in added[:4])
+    monkeypatch.setattr(packs, "installed", tuple)
+    assert ranked("--plus", "a cat") != added and ranked("--minus", "a cat") == taken, "what is taken away stays plain"
+
+
+def test_the_documentation_shows_what_the_program_says(run: Run, pictures: Path) -> None:
+    page = (ROOT / "docs/difference.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"<!-- compared -->\n```console\n(.*?)```", page, re.S)
+    shown = [part.split("\n", 1) for part in re.split(r"^\$ rankclip ", block, flags=re.M)[1:]]
+    assert len(shown) >= 5
+    for command, printed in shown:
+        assert statements(run(*shlex.split(command)).text) == statements(printed), command
+
+
+def statements(printed: str) -> list[str]:
+    """Lines without numbers and stars, which differ a little from machine to machine."""
+    return [" ".join(re.sub(r"[\d.,%*]+", "#", line.replace("*", "")).split()) for line in printed.strip().splitlines() if line.strip()]
 
 
 def test_the_shipped_head_knows_the_vocabulary_and_fits_its_size(run: Run) -> None:

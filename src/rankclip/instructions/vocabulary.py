@@ -19,6 +19,7 @@ SUBJECTS = {"people": "person", "animals": "animal", "things": "thing", "size": 
 OF_PEOPLE = frozenset(
     "old elderly adult wrinkled grey-haired happy sad smiling laughing angry tired surprised confident proud lonely loving attractive cheerful".split()
 )
+DRESSED = ("in a suit", "in casual clothes", "in a uniform", "in swimwear", "alone")  # as running: of somebody
 WHEN = ("by day", "at night", "at sunset", "at midday", "in summer", "in winter", "in autumn", "in spring")
 
 
@@ -65,12 +66,16 @@ def contrast(pair: Antonyms) -> Contrast:
 def stated(phrase: str) -> str:
     """Say of a photo what a phrase means.
 
-    >>> stated("of a dog"), stated("indoors"), stated("running"), stated("at night"), stated("without people")
-    ('shows a dog', 'is indoors', 'shows somebody running', 'was taken at night', 'is without people')
+    >>> stated("of a dog"), stated("indoors"), stated("running"), stated("at night"), stated("with a hat"), stated("without a hat"), stated("in a suit")
+    ('shows a dog', 'is indoors', 'shows somebody running', 'was taken at night', 'shows a hat', 'shows no hat', 'shows somebody in a suit')
     """
-    if phrase.startswith("of "):
-        return f"shows {phrase[3:]}"
-    if phrase.split()[0].endswith("ing"):
+    if phrase.startswith(("of ", "with ")):
+        return f"shows {phrase.partition(' ')[2]}"
+    if phrase.startswith("without "):
+        return f"shows no {phrase.removeprefix('without ').removeprefix('a ')}"
+    if phrase == "together":
+        return "shows people together"
+    if phrase.split()[0].endswith("ing") or phrase in DRESSED:
         return f"shows somebody {phrase}"
     return f"{'was taken' if phrase in WHEN else 'is'} {phrase}"
 
