@@ -1,6 +1,6 @@
 """All benchmarks: records each as JSON under benchmarks/results (git keeps the earlier ones), draws the plot, and fills the tables of docs/performance.md.
 
-python benchmarks/run.py                    # start-up, scan, ranking, composition (about 10 minutes, most of it to make a store of a million rows; 3 GB in --folder)
+python benchmarks/run.py                    # start-up, scan, ranking, adapter, composition (about 10 minutes, most of it to make a store of a million rows; 3 GB in --folder)
 python benchmarks/run.py --shared DIR       # embedding, too: DIR/make_photos.py makes the photos (2 GB more)
 """
 
@@ -22,6 +22,7 @@ def steps(options: argparse.Namespace) -> dict[str, list[str]]:
         "startup": [],
         "scan": folder,
         "rank_store": [*folder, "--model", options.model, *([] if options.model == "rankclip-mini" else ["--no-new"])],
+        "adapter_store": folder,
         "compose_store": folder,
         "embed": [*folder, *(["--shared", str(options.shared)] if options.shared else [])],
     }
@@ -33,8 +34,8 @@ def wanted(name: str, options: argparse.Namespace) -> bool:
     if name == "embed" and not options.shared and not (options.folder / "photos-12").is_dir():
         print("skipped: embed (--shared DIR makes its photos)")
         return False
-    mini = options.model == "rankclip-mini" or name == "compose_store"
-    if name in ("rank_store", "compose_store") and mini and not (HERE.parent / "src/rankclip/backbones/mini/card.json").is_file():
+    mini = options.model == "rankclip-mini" or name in ("adapter_store", "compose_store")
+    if name in ("rank_store", "adapter_store", "compose_store") and mini and not (HERE.parent / "src/rankclip/backbones/mini/card.json").is_file():
         print(f"skipped: {name} (rankclip-mini is not in this install{'; --model measures with another' if name == 'rank_store' else ''})")
         return False
     return True
@@ -45,7 +46,7 @@ def main() -> int:
     parser.add_argument("--shared", type=Path, help="folder that holds make_photos.py")
     parser.add_argument("--folder", type=Path, default=Path("/tmp/rankclip-bench"), help="for stores and photos; kept")
     parser.add_argument("--model", default="rankclip-mini", help="model of the rows that are ranked; new instructions are measured with rankclip-mini only")
-    parser.add_argument("--only", nargs="*", metavar="NAME", help="startup, scan, rank_store, compose_store, embed")
+    parser.add_argument("--only", nargs="*", metavar="NAME", help="startup, scan, rank_store, adapter_store, compose_store, embed")
     options = parser.parse_args()
     failed = []
     for name, words in steps(options).items():

@@ -21,7 +21,11 @@ BRIGHT, COLOUR = "Sort by brightness", "Sort by colourfulness"
 COUNT = "Rank the number of {}"
 COCO_CLASSES = {"person": "people", "car": "cars", "chair": "chairs", "cup": "cups", "dining table": "dining tables", "truck": "trucks", "bowl": "bowls"}
 CLEAN_PACKS = ("flickr8k_more", "coco_captions", "captions2", "ade_rooms")
-ORIGINAL, WORST = 75.0, 10.0  # quality given to a clean photo and to its strongest degradation
+ORIGINAL, LEAST, WORST = 75.0, 12.0, 10.0  # quality given to a clean photo, what the weakest fault takes from it, and what the strongest leaves
+MEGAPIXELS, SIZE_SHARES = (0.0, 0.3, 1.0, 3.0, 12.0), (0.35, 0.25, 0.22, 0.13, 0.05)  # 0: the photo's own size
+STRENGTHS = {"train": 2, "val": 4}  # copies of one photo with one fault
+SENSOR_NOISE = 8.0  # levels, at most, in an enlarged photo without a fault
+SAVED = 92  # JPEG quality
 CAPTIONED = ("flickr8k_more", "coco_captions", "captions2")
 PERSON = re.compile(
     r"\b(m[ae]n|wom[ae]n|boys?|girls?|child(ren)?|kids?|bab(y|ies)|toddlers?|infants?|people|persons?|lad(y|ies)|guys?|gentlem[ae]n|couples?|famil(y|ies)|crowds?|players?|"
@@ -45,9 +49,7 @@ class Degradation:
         if self.name == "blur":
             return image.filter(ImageFilter.GaussianBlur(side * 0.0006 * (1 + 12 * strength)))
         if self.name == "noise":
-            x = np.asarray(image, np.float32)
-            grain = rng.normal(0, 6 + 54 * strength, (*x.shape[:2], 1 if rng.random() < 0.5 else 3))
-            return Image.fromarray(np.clip(x + grain, 0, 255).astype(np.uint8))
+            return grainy(image, 6 + 54 * strength, 1 if rng.random() < 0.5 else 3, rng)
         if self.name == "compression":
             data = io.BytesIO()
             small = image.resize((max(32, image.width // 3), max(32, image.height // 3))) if side > 600 else image
@@ -75,27 +77,42 @@ def enlarged(image: Image.Image, megapixels: float, rng: np.random.Generator) ->
     if factor <= 1:
         return image
     big = image.resize((round(image.width * factor), round(image.height * factor)), Image.Resampling.BICUBIC)
-    x = np.asarray(big, np.float32) + rng.normal(0, 3.0, (big.height, big.width, 1))
-    return Image.fromarray(np.clip(x, 0, 255).astype(np.uint8))
+    return grainy(big, float(rng.uniform(0, SENSOR_NOISE)), 1, rng)
+
+
+def grainy(image: Image.Image, strength: float, channels: int, rng: np.random.Generator) -> Image.Image:
+    """Add normal noise, the same in all channels or its own in each. strength: levels of 255."""
+    grain = rng.standard_normal((image.height, image.width, channels), np.float32) * np.float32(strength)
+    return Image.fromarray(np.clip(np.asarray(image, np.float32) + grain, 0, 255).astype(np.uint8))
 
 
 def degraded(shared: Path, out: Path, count: int, seed: int = 0) -> Iterator[dict]:
-    """Make clean photos with four degraded copies each; yields label rows."""
+    """Make clean photos of five sizes, each with copies that have two of the faults, at two strengths (four for what measures); yields label rows.
+
+    Faults are applied at the photo's own size, so that a large one is reduced with them, as a camera's file is. Photos of the same fault at
+    different strengths differ in strength alone.
+    """
     sources = [row for pack in CLEAN_PACKS for row in unpack(shared, out, pack)]
-    rng = np.random.default_rng(seed)
-    for number in rng.permutation(len(sources))[:count].tolist():
+    (out / "degraded").mkdir(exist_ok=True)
+    for number in np.random.default_rng(seed).permutation(len(sources))[:count].tolist():
         row, draw = sources[number], np.random.default_rng([seed, number])
-        image = Image.open(out / row["path"]).convert("RGB")
-        image = enlarged(image, float(draw.choice([0.0, 0.0, 0.3, 1.0, 3.0])), draw)
-        folder = out / "degraded"
-        folder.mkdir(exist_ok=True)
-        for kind in (None, *KINDS):
-            strength = 0.0 if kind is None else float(draw.uniform(0.05, 1))
-            path = folder / f"{number:05}_{kind.name if kind else 'clean'}_{strength:.2f}.jpg"
-            if not path.exists():
-                (kind.apply(image, strength, draw) if kind else image).save(path, "JPEG", quality=92)
-            value = ORIGINAL if kind is None else ORIGINAL - 12 - (ORIGINAL - 12 - WORST) * strength
-            yield label(path.relative_to(out), value, QUALITY, "of 100", row, "degradation")
+        megapixels = float(draw.choice(MEGAPIXELS, p=SIZE_SHARES))
+        chosen = sorted(draw.permutation(len(KINDS))[:2].tolist())
+        strengths = {kind: draw.uniform(0.05, 1, STRENGTHS[row["split"]]).round(2).tolist() for kind in chosen}
+        copies = [(None, 0.0), *((kind, strength) for kind in chosen for strength in sorted(strengths[kind]))]
+        paths = [out / "degraded" / f"{number:05}_{KINDS[kind].name if kind is not None else 'clean'}_{strength:.2f}.jpg" for kind, strength in copies]
+        if not all(path.exists() for path in paths):
+            image = enlarged(Image.open(out / row["path"]).convert("RGB"), megapixels, draw)
+            for (kind, strength), path in zip(copies, paths, strict=True):
+                copy = image if kind is None else KINDS[kind].apply(image, strength, np.random.default_rng([seed, number, kind]))
+                copy.save(path, "JPEG", quality=SAVED)
+        for (kind, strength), path in zip(copies, paths, strict=True):
+            yield label(path.relative_to(out), ORIGINAL - (0 if kind is None else fall(strength)), QUALITY, "of 100", row, "degradation")
+
+
+def fall(strength: float) -> float:
+    """By how much a fault lowers quality, of 100."""
+    return LEAST + (ORIGINAL - LEAST - WORST) * strength
 
 
 def portraits(shared: Path, out: Path, count: int, seed: int = 1) -> Iterator[dict]:
@@ -169,7 +186,7 @@ def counts(shared: Path, out: Path) -> Iterator[dict]:
             yield label(row["path"], row["count"], COUNT.format(plural), "", row, f"count {plural}")
 
 
-def write(shared: Path, out: Path, *, degradations: int = 350, faces_in_scenes: int = 900) -> Path:
+def write(shared: Path, out: Path, *, degradations: int = 1_500, faces_in_scenes: int = 900) -> Path:
     """Write labels.jsonl (returned) and subjects.jsonl. Computed labels (brightness, colourfulness) are added from the store by the training script."""
     out.mkdir(parents=True, exist_ok=True)
     rows = [label(row["path"], row["age"], AGE, "years", row, "age") for pack in ("utkface", "faces") for row in unpack(shared, out, pack)]

@@ -1,10 +1,10 @@
 """Train the adapter that ships with rankclip-mini: age, technical quality, counts, memorability, brightness and colourfulness in one pack.
 
-    python train.py --shared PACKS --out RUN [--stages photos,embed,folds,ablate,train,matcher,pack]
+    python train.py --shared PACKS --out RUN [--stages photos,embed,folds,ablate,train,complete,matcher,pack]
 
 Stages: photos (labels and degraded copies), embed (features into a store of its own), folds (5-fold figures beside ridge), ablate (what the
-spec doubts), train (the shipped weights), matcher (which instructions it answers), pack (the head pack and its table). About two hours on
-two cores; every stage can be repeated, `train` resumes after a kill.
+spec doubts), train (the network), complete (the kernel regressions beside it, shares, intervals, figures), matcher (which instructions it answers),
+pack (the head pack and its table). About an hour on two cores; every stage can be repeated, `train` resumes after a kill.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import shutil
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -20,25 +21,27 @@ import numpy as np
 import paraphrases
 import photos
 import torch
+from PIL import Image
 from wordings import WORDINGS
 
 from rankclip.collection import Collection, features
 from rankclip.evaluation import labels
 from rankclip.evaluation import ranking as metrics
+from rankclip.evaluation.figure import Figure
 from rankclip.heads import packs
-from rankclip.heads.adapter import GRAPH, MATCHER, Task, mixed
-from rankclip.heads.kernel import KERNELS, read_bytes, to_bytes
+from rankclip.heads.adapter import GRAPH, KERNELS_ALONE, MATCHER, Task
+from rankclip.heads.kernel import KERNELS, Kernel, read_bytes, to_bytes
 from rankclip.heads.packs import HeadCard
+from rankclip.heads.wording import Wording
 from rankclip.settings import Settings
 from rankclip.training import adapter, kernels, labelled, matcher, runs
-from rankclip.training.adapter import Config
-from rankclip.training.baselines import ridge_axis
+from rankclip.training.adapter import Config, Fitted, with_calibration
+from rankclip.training.baselines import STRENGTHS, baselines
 from rankclip.training.scorer import graph_scores
-from rankclip.training.tasks import CAL, TRAIN, VAL, Data, TaskData, content_groups, make_task, split_by_group
+from rankclip.training.tasks import CAL, TRAIN, VAL, Data, Drops, TaskData, content_groups, make_task, split_by_group
 
-STAGES = ("photos", "embed", "folds", "ablate", "train", "matcher", "pack")
+STAGES = ("photos", "embed", "folds", "ablate", "train", "complete", "matcher", "pack")
 TEST = 3  # a split of its own in cross-validation
-FOLDED = ("quality", "memorability", "number-of")
 FOLDS = 5
 ABLATED = 1_500  # faces to train on in an ablation
 SEEDS = 2
@@ -57,6 +60,10 @@ ABLATIONS = {
 NAMES = {photos.AGE: "age", photos.QUALITY: "quality", photos.MEMORABLE: "memorability", photos.BRIGHT: "brightness", photos.COLOUR: "colourfulness"}
 UNUSED = 4  # portraits of faces that are kept for choosing or calibrating
 SUBJECT = "age"  # the task that only applies to photos with a face
+SERIES = {"number-of-playing-cards": "playing cards", "number-of-blood-cells": "blood cells", "number-of-cells": "cells"}  # count only in photos like their own
+COUNTING = "number-of"
+DROP_WEIGHT = 0.03  # of a degraded copy beside a rated photo, chosen with the five folds and the degraded validation photos in view
+LARGE, LARGE_WEIGHT = 2.5, 5.0  # megapixels from which a copy weighs more: photos of that size are most of what there is, and few here
 
 
 class Run:
@@ -79,12 +86,14 @@ class Run:
     def folds(self) -> None:
         """Five folds by group over train + val for the tasks whose val split is small: the kernel regression alone and ridge, on the same folds."""
         data, held = self.data(), {}
-        for one in self.only(data, FOLDED).tasks:
+        for one in self.only(data, ("quality", "memorability")).tasks:
             if one.task.name == "quality":
-                held["quality, rated photos only"] = self.out_of_fold(data, one, UNUSED)
-                held["quality, degraded photos taught too"] = self.out_of_fold(data, one, TRAIN)
+                held["quality, degraded photos taught too (shipped)"] = self.out_of_fold(data, one)
+                held["quality, rated photos only"] = self.out_of_fold(data, dataclasses.replace(one, drops=None))
             else:
-                held[one.task.name.replace("number-of-", "counts: ").replace("-", " ")] = self.out_of_fold(data, one, TRAIN)
+                held[one.task.name] = self.out_of_fold(data, one)
+        for tasks in families(self.only(data, (COUNTING,)).tasks):
+            held |= self.counted_out_of_fold(data, tasks)
         figures = fold_figures(held)
         print(json.dumps(figures, indent=1))
         (self.out / "folds.json").write_text(json.dumps(figures, indent=1))
@@ -107,23 +116,39 @@ class Run:
             (self.out / "ablations.json").write_text(json.dumps(rows, indent=1))
 
     def train(self) -> None:
-        data = self.data()
-        outcome = adapter.train(data, self.out / "train", self.config)
+        """Train the network; what stands beside it is the next stage's."""
+        outcome = adapter.train(self.data(), self.out / "train", dataclasses.replace(self.config, kernel=False))
         (self.out / GRAPH).write_bytes(outcome.graph)
-        (self.out / KERNELS).write_bytes(to_bytes({name: kernel for name, kernel in outcome.kernels.items() if not name.startswith("number-of")}))
-        (self.out / "tasks.json").write_text(json.dumps([asdict(task) for task in outcome.tasks], indent=1))
-        print(json.dumps({name: {key: found[key] for key in ("SRCC", "MAE", "coverage", "best baseline")} for name, found in outcome.report.items()}, indent=1))
+
+    def complete(self) -> None:
+        """Fit the kernel regressions beside the network, choose shares, calibrate and measure."""
+        data, graph = self.data(), (self.out / GRAPH).read_bytes()
+        beside: dict[str, Kernel] = {}
+        tasks: list[Task] = []
+        counted: dict[str, Fitted] = {}
+        for family in families(self.only(data, (COUNTING,)).tasks):
+            apart, whole = (kernels.fit_counts(some, data.features) for some in (family, [with_calibration(one) for one in family]))
+            counted |= {name: Fitted(apart[name], whole[name]) for name in apart}
+        for one in data.tasks:
+            asked, scores = np.flatnonzero((one.split == VAL) | (one.split == CAL)), np.zeros(len(one.rows), np.float32)
+            scores[asked] = graph_scores(graph, data, one.rows[asked], one.task.instruction)
+            done = adapter.completed(one, data, scores, baselines(data, one), self.config, counted.get(one.task.name))
+            assert done.kernel is not None
+            beside[one.task.name] = done.kernel
+            tasks.append(done.task)
+            print(one.task.name, json.dumps({key: done.task.figures[key] for key in ("SRCC", "SRCC alone", "share of the network", "coverage")}), flush=True)
+        (self.out / KERNELS).write_bytes(to_bytes(beside))
+        (self.out / "tasks.json").write_text(json.dumps([asdict(task) for task in tasks], indent=1))
 
     def matcher(self) -> None:
         """Train the matcher; threshold on one half of the hand-written instructions, errors on the other."""
         embed = self.collection(str(self.out / "photos" / "quality")).embed_texts
-        counting = self.counts_well()
         captions = [text for row in map(json.loads, (self.shared / "data" / "flickr8k.jsonl").read_text().splitlines()) for text in row["captions"][:1]][:3_000]
         names = sorted({json.loads(line)["label_text"] for line in (self.shared / "data" / "concepts.jsonl").read_text().splitlines()})
         by_hand = paraphrases.written_by_hand(Path(__file__).with_name("instructions.tsv"))
         known = {one.text for one in by_hand}
-        made = [answerable(one, counting) for one in paraphrases.examples(captions, names) if one.text not in known]
-        by_hand = [answerable(one, counting) for one in by_hand]
+        made = [answerable(one) for one in paraphrases.examples(captions, names) if one.text not in known]
+        by_hand = [answerable(one) for one in by_hand]
         tasks = [Task(name, instruction, wording=WORDINGS[name]) for instruction, name in NAMES.items()]
         halves = [[one for number, one in enumerate(by_hand) if number % 2 == half] for half in range(2)]
         judge = matcher.Judge(matcher.train(made, embed, matcher.Config()), tasks, embed)
@@ -143,30 +168,20 @@ class Run:
         (self.out / "matcher.json").write_text(json.dumps(figures))
 
     def pack(self) -> None:
-        """Write the pack: tasks (counting as one open task), subjects, matcher."""
-        data = self.data()
-        tasks = [named(Task.read(record)) for record in self.trained()]
-        shipped = [
-            dataclasses.replace(task, subject=self.subject(task.name), wording=WORDINGS[task.name], figures={})
-            for task in tasks
-            if not task.name.startswith("number-of")
-        ]
-        figures = {task.name: task.figures for task in tasks if not task.log2 or self.counts_well()} | {
-            "matcher": json.loads((self.out / "matcher.json").read_text())
-        }
-        figures["quality apart"] = self.quality_apart(data, next(task for task in tasks if task.name == "quality"))
-        figures["applies"] = json.loads((self.out / "applies.json").read_text())
-        for name, file in (("five folds", "folds.json"), ("ablations", "ablations.json")):
-            if (self.out / file).exists():
-                figures[name] = json.loads((self.out / file).read_text())
-        if self.counts_well():
-            shipped.append(self.counting(tasks))
-        files = {name: (self.out / name).read_bytes() for name in (GRAPH, KERNELS, MATCHER)}
-        space = data.features.view.space
-        config = {"tasks": [asdict(task) for task in shipped], "size": self.config.size, "fact_mean": np.nanmean(data.features.facts, axis=0).round(6).tolist()}
+        """Write the pack: tasks with their words and subjects, kernel regressions, matcher; the network only where a task has a share of it."""
+        data, trained = self.data(), [Task.read(record) for record in json.loads((self.out / "tasks.json").read_text())]
+        shipped = [dataclasses.replace(task, subject=self.subject(task.name, data), wording=WORDINGS.get(task.name, Wording()), figures={}) for task in trained]
+        figures: dict = {task.name: task.figures for task in trained} | {"degradations": self.degradations(data)}
+        files = {"matcher": "matcher.json", "applies": "applies.json", "five folds": "folds.json", "ablations": "ablations.json"}
+        figures |= {name: json.loads((self.out / file).read_text()) for name, file in files.items() if (self.out / file).exists()}
+        parts = (*((GRAPH,) if any(task.share for task in shipped) else ()), KERNELS, MATCHER)
+        config = {"tasks": [asdict(task) for task in shipped], "size": self.config.size if GRAPH in parts else KERNELS_ALONE}
+        space, facts = data.features.view.space, np.nanmean(data.features.facts, axis=0)
+        config["fact_mean"] = facts.round(6).tolist()
         card = HeadCard("mini-ranking", "adapter", space.backbone, space.fingerprint, config, licence="CC BY-NC 4.0", data=DATA, figures=figures, limits=LIMITS)
-        done = packs.write(self.out / "mini-ranking", card, files)
-        print(done.folder, f"{sum(len(part) for part in files.values()) / 1e6:.1f} MB")
+        shutil.rmtree(self.out / "mini-ranking", ignore_errors=True)
+        done = packs.write(self.out / "mini-ranking", card, {name: (self.out / name).read_bytes() for name in parts})
+        print(done.folder, *(f"{file.name} {file.stat().st_size / 1e6:.2f} MB" for file in sorted(done.folder.iterdir())))
 
     # ------------------------------------------------------------ parts
 
@@ -184,6 +199,11 @@ class Run:
         for one in data.tasks:
             one.task = named(one.task)
         self.keep_portraits_apart(data, file.paths)
+        groups = self.groups()
+        for one in data.tasks:
+            _, one.groups = np.unique([groups[file.paths[row]] for row in one.rows.tolist()], return_inverse=True)
+            if one.task.name == "quality":
+                self.teach_differences(one)
         facts, most = data.features.facts, max(one.values.max() for one in data.tasks if one.task.log2)
         for one in data.tasks:
             if one.task.log2:  # one scale for everything that is counted, so that it can be asked for what was never counted
@@ -206,21 +226,62 @@ class Run:
         rows = map(json.loads, (self.out / "photos" / "labels.jsonl").read_text().splitlines())
         return {str(self.out / "photos" / row["path"]): row["group"] for row in rows}
 
-    def out_of_fold(self, data: Data, one: TaskData, degraded: int) -> Held:
-        """Predict each photo by a fit that saw neither it nor its group; counts only of photos that hold the class. degraded: the split of the degraded copies."""
-        pooled, facts, names = data.features.pooled[one.rows], data.features.facts[one.rows], self.groups()
-        _, number = np.unique([names[self.file.paths[row]] for row in one.rows.tolist()], return_inverse=True)
-        place, inner = np.random.default_rng(5).permutation(number.max() + 1)[number], split_by_group(number, self.config)
-        found = Held(one.values, np.full(len(one.rows), np.nan), np.full(len(one.rows), np.nan))
+    def teach_differences(self, one: TaskData) -> None:
+        """Degraded copies have no rating: what is taught is how much worse each is than its own original. Those of the validation split only measure."""
+        copies, paths = self.degraded(one), [Path(self.file.paths[row]) for row in one.rows.tolist()]
+        place = {path.stem: position for position, path in enumerate(paths)}
+        pairs, weights = [], []
+        for position in np.flatnonzero(copies & (one.split != VAL)).tolist():
+            number, kind, strength = paths[position].stem.split("_")
+            if kind != "clean":
+                pairs.append((place[f"{number}_clean_0.00"], position, photos.fall(float(strength))))
+                with Image.open(paths[position]) as copy:
+                    weights.append(DROP_WEIGHT * (LARGE_WEIGHT if copy.width * copy.height >= LARGE * 1e6 else 1.0))
+        better, worse, fall = (np.array(column) for column in zip(*pairs, strict=True))
+        one.task = dataclasses.replace(
+            make_task(one.task.name, one.task.instruction, one.values[~copies], unit=one.task.unit), name=one.task.name, wording=one.task.wording
+        )
+        one.drops = Drops(better, worse, fall / one.task.spread, np.array(weights))
+        one.split[copies] = UNUSED
+
+    def folded(self, one: TaskData) -> np.ndarray:
+        """A fold by group for each labelled photo, -1 for the others: int64 [n]."""
+        assert one.groups is not None
+        place = np.random.default_rng(5).permutation(int(one.groups.max()) + 1)[one.groups] % FOLDS
+        return np.where(one.split == UNUSED, -1, place)
+
+    def out_of_fold(self, data: Data, one: TaskData) -> Held:
+        """Predict each labelled photo by a fit that saw neither it nor its group."""
+        pooled, facts, folds = data.features.pooled[one.rows], data.features.facts[one.rows], self.folded(one)
+        ours, ridge = np.full((2, len(one.rows)), np.nan)
         for fold in range(FOLDS):
-            one.split[:] = np.where(place % FOLDS == fold, TEST, np.where(inner == CAL, TRAIN, inner))
-            one.split[self.degraded(one)] = degraded
-            test = one.of(TEST)
-            found.ours[test] = kernels.fit(one, pooled, facts).scores(pooled[test], facts[test])
-            weights, bias = ridge_axis(pooled, one, one.of(TRAIN), one.of(VAL))
-            found.ridge[test] = pooled[test] @ weights + bias
-        kept = np.isfinite(found.ours) & ((one.values > 0) | (not one.task.log2))
-        return Held(found.values[kept], found.ours[kept], found.ridge[kept])
+            some = self.without(one, folds, fold)
+            test = some.of(TEST)
+            ours[test] = kernels.fit(some, pooled, facts).scores(pooled[test], facts[test])
+            ridge[test] = ridge_scores(some, pooled, folds)[test]
+        kept = np.isfinite(ours)
+        return Held(one.values[kept], ours[kept], ridge[kept])
+
+    def counted_out_of_fold(self, data: Data, tasks: list[TaskData]) -> dict[str, Held]:
+        """The same for tasks that count in the same photos; measured over those that hold the thing."""
+        folds = [self.folded(one) for one in tasks]
+        ours, ridge = [[np.full(len(one.rows), np.nan) for one in tasks] for _ in range(2)]
+        for fold in range(FOLDS):
+            some = [self.without(one, place, fold) for one, place in zip(tasks, folds, strict=True)]
+            found = kernels.fit_counts(some, data.features)
+            for number, one in enumerate(some):
+                pooled, facts, test = data.features.pooled[one.rows], data.features.facts[one.rows], one.of(TEST)
+                ours[number][test] = found[one.task.name].scores(pooled[test], facts[test])
+                ridge[number][test] = ridge_scores(one, pooled, folds[number])[test]
+        held = {}
+        for one, scores, base in zip(tasks, ours, ridge, strict=True):
+            kept = one.values > 0
+            held[one.task.name.replace("number-of-", "counts: ").replace("-", " ")] = Held(one.values[kept], scores[kept], base[kept])
+        return held
+
+    def without(self, one: TaskData, folds: np.ndarray, fold: int) -> TaskData:
+        """The task with one fold to measure and all others to learn from."""
+        return dataclasses.replace(one, split=np.where(folds == fold, TEST, np.where(folds < 0, UNUSED, TRAIN)).astype(np.int8))
 
     def degraded(self, one: TaskData) -> np.ndarray:
         """Which rows of a task are synthetic degradations or the clean photos they were made of: bool [n]."""
@@ -239,10 +300,24 @@ class Run:
     def subject_rows(self) -> list[dict]:
         return [json.loads(line) for line in (self.out / "photos" / "subjects.jsonl").read_text().splitlines()]
 
-    def subject(self, name: str) -> tuple[float, ...]:
+    def subject(self, name: str, data: Data) -> tuple[float, ...]:
+        """The probe "the photo holds what the task is about": of faces for ages, of photos like its own for what is only counted there."""
+        if name in SERIES:
+            return self.of_the_series(next(one for one in data.tasks if one.task.name == name), data)
+        return self.faces() if name == SUBJECT else ()
+
+    def of_the_series(self, one: TaskData, data: Data) -> tuple[float, ...]:
+        """Fit "a photo like those of the task" against all other labelled photos, on training photos: weights and bias."""
+        mine = np.zeros(len(data.features), bool)
+        mine[one.rows] = True
+        kept = np.ones(len(mine), bool)
+        kept[one.rows[one.split != TRAIN]] = False
+        weights, _ = metrics.ridge(data.features.pooled[kept], np.where(mine[kept], 1.0, -1.0), 1e-3)
+        shift = float(np.median((data.features.pooled @ weights)[mine & kept]) + np.percentile((data.features.pooled @ weights)[~mine], 99.5)) / 2
+        return (*weights.round(6).tolist(), round(-shift, 6))
+
+    def faces(self) -> tuple[float, ...]:
         """Fit the probe "the photo shows a face" on embeddings: weights and bias; strength and bias by half of the validation photos."""
-        if name != SUBJECT:
-            return ()
         rows, portraits = self.subject_rows(), [label.path for label in self.file.labels if "/portraits/" in label.path]
         paths = [str(self.out / "photos" / row["path"]) for row in rows] + portraits
         x = self.pooled(paths)
@@ -269,32 +344,21 @@ class Run:
             contents = dict(zip(gallery.paths(np.arange(len(gallery.contents))), gallery.contents.tolist(), strict=True))
             return features.read(store, view, np.array([contents[path] for path in paths], np.int64)).pooled
 
-    def trained(self) -> list[dict]:
-        return json.loads((self.out / "tasks.json").read_text())
-
-    def counts_well(self) -> bool:
-        """Counting ships, as one open task without a kernel regression, only if the network beats ridge regression over its tasks on validation."""
-        found = [task["figures"] for task in self.trained() if task["name"].startswith("number-of")]
-        return float(np.mean([one["SRCC alone"]["network"] for one in found])) > float(np.mean([one["baselines"]["ridge"]["SRCC"] for one in found]))
-
-    def quality_apart(self, data: Data, task: Task) -> dict:
-        """SRCC on validation photos of rated and of degraded photos apart."""
-        one = next(one for one in data.tasks if one.task.name == task.name)
-        pooled, facts = data.features.pooled[one.rows], data.features.facts[one.rows]
-        scores = graph_scores((self.out / GRAPH).read_bytes(), data, one.rows, task.instruction)
-        scores = mixed(scores, read_bytes((self.out / KERNELS).read_bytes())[task.name].scores(pooled, facts), task.share)
-        parts = {"BIQ2021": ~self.degraded(one), "degradations": self.degraded(one)}
-        valid = one.split == VAL
-        return {name: asdict(metrics.with_interval(metrics.srcc, one.values[valid & part], scores[valid & part])) | {"photos": int((valid & part).sum())}
-                for name, part in parts.items()}  # fmt: skip
-
-    def counting(self, tasks: list[Task]) -> Task:
-        """All counting tasks as one open task; its intervals are the mean of theirs."""
-        parts = [task for task in tasks if task.name.startswith("number-of")]
-        knots = np.linspace(0, 6, 7)  # log2(1 + count)
-        widths = np.mean([np.interp(knots, task.knots, task.widths) for task in parts], axis=0)
-        return dataclasses.replace(parts[0], name="count", instruction=photos.COUNT, figures={}, subject_z=1.0,
-                                   knots=tuple(knots.tolist()), widths=tuple(widths.round(4).tolist()))  # fmt: skip
+    def degradations(self, data: Data) -> dict:
+        """On degraded photos of the validation split, at strengths of their own: Spearman over all of them with the strength (clean photos are 0), and the mean
+        over the series of one photo with one fault, from clean to strongest, by fault."""
+        one = next(one for one in data.tasks if one.task.name == "quality")
+        valid = {label.path for label in self.file.labels if label.split == "val"}
+        some = np.flatnonzero(self.degraded(one) & np.array([self.file.paths[row] in valid for row in one.rows.tolist()]))
+        kernel = read_bytes((self.out / KERNELS).read_bytes())["quality"]
+        scores = kernel.scores(data.features.pooled[one.rows[some]], data.features.facts[one.rows[some]])
+        names = [Path(self.file.paths[row]).stem.split("_") for row in one.rows[some].tolist()]
+        strengths = np.array([float(strength) for _, _, strength in names])
+        series = series_by_fault(names, strengths, scores)
+        found = {fault: asdict(mean_with_interval(values)) | {"series": len(values)} for fault, values in series.items()}
+        every = asdict(mean_with_interval([value for values in series.values() for value in values])) | {"series": sum(map(len, series.values()))}
+        pooled = asdict(metrics.with_interval(metrics.srcc, -strengths, scores))
+        return {"within a photo's series": found | {"all": every}, "over all photos": pooled | {"photos": len(some)}}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -308,6 +372,43 @@ class Held:
     def srcc(self, some: np.ndarray) -> list[float]:
         """Of ours and of ridge."""
         return [metrics.srcc(self.values[some], part[some]) for part in (self.ours, self.ridge)]
+
+
+def families(tasks: list[TaskData]) -> list[list[TaskData]]:
+    """Tasks that label the same photos, together."""
+    found: dict[bytes, list[TaskData]] = {}
+    for one in tasks:
+        found.setdefault(one.rows.tobytes(), []).append(one)
+    return list(found.values())
+
+
+def ridge_scores(one: TaskData, pooled: np.ndarray, folds: np.ndarray) -> np.ndarray:
+    """Ridge regression on all photos to learn from, its strength chosen on the next fold and then fitted again: float [n]."""
+    train, wanted = one.of(TRAIN), one.task.standardised(one.values)
+    aside = folds[train] == (int(folds[one.of(TEST)[0]]) + 1) % FOLDS
+    fits = {strength: metrics.ridge(pooled[train[~aside]], wanted[train[~aside]], strength) for strength in STRENGTHS}
+    best = max(STRENGTHS, key=lambda strength: np.nan_to_num(metrics.srcc(wanted[train[aside]], pooled[train[aside]] @ fits[strength][0]), nan=-1))
+    weights, bias = metrics.ridge(pooled[train], wanted[train], best)
+    return pooled @ weights + bias
+
+
+def series_by_fault(names: list[list[str]], strengths: np.ndarray, scores: np.ndarray) -> dict[str, list[float]]:
+    """Spearman between score and absence of a fault, for each photo and fault: {fault: values}. names: photo, fault, strength."""
+    clean = {photo: place for place, (photo, fault, _) in enumerate(names) if fault == "clean"}
+    places: dict[tuple[str, str], list[int]] = {}
+    for place, (photo, fault, _) in enumerate(names):
+        if fault != "clean":
+            places.setdefault((fault, photo), [clean[photo]]).append(place)
+    found: dict[str, list[float]] = {}
+    for (fault, _), some in sorted(places.items()):
+        found.setdefault(fault, []).append(float(np.nan_to_num(metrics.srcc(-strengths[some], scores[some]))))
+    return found
+
+
+def mean_with_interval(values: list[float]) -> Figure:
+    """Mean over series, with a bootstrap interval over them."""
+    plain = np.array(values)
+    return metrics.with_interval(lambda y, _: float(y.mean()), plain, plain)
 
 
 def fold_figures(held: dict[str, Held]) -> dict:
@@ -336,9 +437,9 @@ def named(task: Task) -> Task:
     return dataclasses.replace(task, name=NAMES.get(task.instruction, task.name))
 
 
-def answerable(example: matcher.Example, counting: bool) -> matcher.Example:
-    """What the pack cannot do, the matcher leaves alone."""
-    return dataclasses.replace(example, answer="") if example.answer.startswith("count") and not counting else example
+def answerable(example: matcher.Example) -> matcher.Example:
+    """Counting is the grammar's: what it does not understand, the matcher leaves alone."""
+    return dataclasses.replace(example, answer="") if example.answer.startswith("count") else example
 
 
 def balanced(said: np.ndarray, truth: np.ndarray) -> float:

@@ -5,16 +5,19 @@ import dataclasses
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from tests.conftest import Run, subprocess_environment
+from tests.conftest import Run, rankclip_command, subprocess_environment
 
 from rankclip.collection import Collection, features
 from rankclip.evaluation import ranking as metrics
 from rankclip.heads import packs
+from rankclip.heads.adapter import Adapter
 
 pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.mark.filterwarnings("ignore::UserWarning")]
 torch = pytest.importorskip("torch")
@@ -87,11 +90,22 @@ def test_train_rank_and_rank_again(run: Run, labelled: Path) -> None:
     assert run("rank", "fresh", "sort by redness, lowest first").lines[0] == hits[-1]["path"]
     environment = subprocess_environment()
     code = "import sys; from rankclip.cli.app import app; app(['rank', 'fresh', 'sort by redness'], standalone_mode=False); print([m for m in ('torch', 'onnxruntime') if m in sys.modules], file=sys.stderr)"
-    import subprocess
-    import sys
-
     again = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd=labelled)
     assert again.stdout.splitlines() == [hit["path"] for hit in hits] and again.stderr.strip().endswith("[]"), "scores come from the cache"
+
+
+def test_a_network_ranks_where_torch_is_broken(run: Run, labelled: Path) -> None:
+    assert finetune(run, "--set", "kernel=false").code == 0
+    adapter = Adapter(packs.find("redness"))
+    assert adapter.reads_tokens and adapter.runs_network(adapter.tasks[0]) and set(adapter.pack.card.files) == {"head.onnx", "sort-by-redness.png"}
+    (labelled / "broken/torch").mkdir(parents=True)
+    (labelled / "broken/torch/__init__.py").write_text("raise ImportError('torch is broken here', name='torch')\n")
+    environment = subprocess_environment()
+    environment["PYTHONPATH"] = f"{labelled / 'broken'}:{environment['PYTHONPATH']}"
+    done = subprocess.run(rankclip_command("rank", "photos", "sort by redness", "--json"), env=environment, capture_output=True, timeout=120)
+    hits = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 0 and len(hits) == 60 and all(hit["unit"] == "points" for hit in hits), done.stderr
+    assert np.corrcoef([int(Path(hit["path"]).stem) for hit in hits], range(60))[0, 1] < -0.5, "redder photos come first"
 
 
 def test_a_run_that_was_stopped_goes_on_to_the_same_result(run: Run, labelled: Path) -> None:

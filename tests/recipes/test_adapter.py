@@ -13,13 +13,13 @@ from tests.recipes import planted
 from rankclip.errors import InputError, ModelError
 from rankclip.evaluation import ranking as metrics
 from rankclip.heads.adapter import mixed
-from rankclip.heads.kernel import read_bytes, similarity, to_bytes
+from rankclip.heads.kernel import Kernel, read_bytes, similarity, to_bytes
 from rankclip.training import adapter, kernels, released
 from rankclip.training.adapter import Config
 from rankclip.training.models.adapter import AdapterFull, LossConfig
 from rankclip.training.models.adapter import Config as ModelConfig
 from rankclip.training.scorer import graph_scores
-from rankclip.training.tasks import TRAIN, VAL, Data, TaskData, content_groups, make_task, split_by_group
+from rankclip.training.tasks import TRAIN, VAL, Data, Drops, TaskData, content_groups, make_task, split_by_group
 
 FULL = Config(
     width=32,
@@ -193,6 +193,46 @@ def test_the_kernel_regression_is_that_of_the_book_where_all_photos_are_centres(
     by_hand = [kernel.bias + similarity(pooled.astype(np.float64), centres, kernel.gamma, kernel.linear)
                @ np.linalg.solve(gram + strength * np.eye(len(train)), wanted[train] - kernel.bias) for strength in kernels.STRENGTHS]  # fmt: skip
     assert min(float(np.abs(kernel.scores(pooled, facts) - each).max()) for each in by_hand) < 0.02, "but for eight bits of the centres"
+
+
+def test_differences_teach_what_no_label_says() -> None:
+    one, pooled, facts = facts_and_labels()
+    faulty = facts.copy()
+    faulty[:, 0] += 0.5  # a fault that the labels know nothing of, and that no labelled photo has
+    both, seen = TaskData(one.task, np.arange(600), np.tile(one.values, 2), np.r_[one.split, np.full(300, VAL + 9)]), one.of(TRAIN)
+    both.groups = np.tile(np.arange(300), 2)
+    every = (np.tile(pooled, (2, 1)), np.concatenate([facts, faulty]))
+    before = kernels.fit(both, *every).scores(*every)
+    both.drops = Drops(seen, seen + 300, np.full(len(seen), 0.5), np.ones(len(seen)))
+    after = kernels.fit(both, *every).scores(*every)
+    unseen = one.of(VAL)
+    assert np.mean(after[unseen] > after[unseen + 300]) > 0.95 > np.mean(before[unseen] > before[unseen + 300]) + 0.2
+    assert metrics.srcc(one.values[unseen], after[unseen]) > 0.9, "the labels are still learnt"
+
+
+def test_things_that_are_counted_in_the_same_photos_help_each_other() -> None:
+    rng = np.random.default_rng(4)
+    pooled = planted.unit(rng.normal(size=(240, 16)))
+    crowded = np.exp2(1 + 6 * pooled[:, 0])  # every photo has its crowd; which thing there is, is another direction's affair
+    names = [f"number-of-{thing}" for thing in ("cups", "bowls", "cars", "trucks")]
+    tasks = []
+    for number, name in enumerate(names):
+        values = np.where(pooled[:, number + 1] > np.sort(pooled[:, number + 1])[-36], np.rint(crowded), 0)
+        made = dataclasses.replace(make_task(name, f"Rank the {name}", values, log2=True), median=1.0, spread=1.5)
+        tasks.append(TaskData(made, np.arange(240), values, planted.thirds(240)))
+    features = planted.table(rng.normal(size=(240, 2, 4)).astype(np.float32), pooled)
+    together = kernels.fit_counts(tasks, features)
+    assert list(together) == names
+
+    def reached(found: dict[str, Kernel]) -> float:
+        held = [(one, np.flatnonzero((one.split != TRAIN) & (one.values > 0))) for one in tasks]
+        return float(np.mean([metrics.srcc(one.values[some], found[one.task.name].scores(pooled[some], features.facts[some])) for one, some in held]))
+
+    apart = {one.task.name: kernels.fit_counts([one], features)[one.task.name] for one in tasks}
+    assert reached(together) > reached(apart) + 0.1, "few photos hold a thing"
+    again = read_bytes(to_bytes(together))
+    assert all(np.array_equal(again[name].centres, together[name].centres) for name in names)
+    assert len(to_bytes(together)) < len(to_bytes({names[0]: together[names[0]]})) + 3 * 12_000, "the photos are written once"
 
 
 def test_the_mix_takes_the_part_that_knows() -> None:

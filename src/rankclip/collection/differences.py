@@ -344,7 +344,7 @@ def find(collection: Collection) -> DifferenceHead | None:
 
 
 def adapter_values(comparer: Comparer, a: Reference, b: Reference) -> list[Attribute]:
-    """What trained adapters read from both photos, where the values differ by more than their 80 % intervals."""
+    """What trained adapters read from both photos, where the values differ by more than their 80 % intervals; counts are not told of whatever is there."""
     adapter = adapting.find(comparer.view.space, comparer.collection.settings.head)
     seen = [one.features.tokens for one in (a, b) if one.features.tokens is not None]
     measured = certain.AXES if certain.measured_both(a.facts, b.facts) else ()  # what the pixels tell needs no guess
@@ -353,7 +353,7 @@ def adapter_values(comparer: Comparer, a: Reference, b: Reference) -> list[Attri
     pooled = np.stack([a.embedding, b.embedding])  # [2, D]
     found = []
     for task in adapter.tasks:
-        if task.open or not task.knots or parse(task.instruction).attribute.removeprefix("-") in measured:
+        if task.open or task.log2 or not task.knots or parse(task.instruction).attribute.removeprefix("-") in measured:
             continue
         applies = adapter.applies(task, pooled, comparer.embed, task.instruction, comparer.collection.backbone.null)
         if applies is not None and not applies.all():

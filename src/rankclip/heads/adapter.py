@@ -1,7 +1,7 @@
 """The ranking-aware adapter at work: stored patch tokens and an instruction -> values in the unit of the labels. NumPy and ONNX Runtime.
 
-A pack holds `head.onnx` (tokens, facts, pooled embedding, instruction -> score), `kernels.npz` (what is mixed with the network's score) and, where
-it was trained to tell instructions apart, `matcher.npz`. Its card lists the tasks it knows; a score is standardised for its task, and only a known
+A pack holds `head.onnx` (tokens, facts, pooled embedding, instruction -> score; none where no task has a share of it), `kernels.npz` (what is mixed with the
+network's score) and, where it was trained to tell instructions apart, `matcher.npz`. Its card lists the tasks it knows; a score is standardised for its task, and only a known
 task gives values with a unit.
 
 Source: Yu et al. 2025 (ICLR), regression head only: the pair head is for training (it is not transitive).
@@ -30,7 +30,8 @@ from rankclip.instructions import Instruction, parse
 GRAPH, MATCHER = "head.onnx", "matcher.npz"
 BATCH = 64
 GRAMS = 2_048  # hashed words and pairs of words that the matcher reads
-POOLED = ("lite", "ridge")  # sizes that read the pooled embedding alone, no patch tokens
+KERNELS_ALONE = "kernels"  # size of a head without a network
+POOLED = ("lite", "ridge", KERNELS_ALONE)  # sizes that read the pooled embedding alone, no patch tokens
 NONE = ""  # the matcher's class for instructions that no task answers
 SUBJECT = "{}"  # stands for the subject in the instruction of an open task, such as counting
 
@@ -112,7 +113,7 @@ class Adapter:
     def key(self) -> str:
         """Names the weights in the score cache."""
         beside = zlib.crc32(repr([self.pack.card.files.get(KERNELS), *(task.share for task in self.tasks)]).encode())
-        return f"{self.pack.name}|{self.pack.card.files[GRAPH][:16]}|{beside:08x}"
+        return f"{self.pack.name}|{self.pack.card.files.get(GRAPH, KERNELS_ALONE)[:16]}|{beside:08x}"
 
     # ------------------------------------------------------------ which task an instruction asks for
 
@@ -180,7 +181,7 @@ class Adapter:
         return out
 
     def runs_network(self, task: Task) -> bool:
-        """Whether the network has a share in a task's scores."""
+        """Whether the network has a share in a task's scores; a head need not hold one."""
         return task.share > 0 or task.name not in self._kernels
 
     def joined(self, task: Task, scores: np.ndarray, pooled: np.ndarray, facts: np.ndarray) -> np.ndarray:

@@ -295,7 +295,20 @@ class Completed:
     kernel: Kernel | None
 
 
-def completed(one: TaskData, data: Data, scores: np.ndarray, base: dict[str, dict[str, float]], config: Config) -> Completed:
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A task's kernel regression without the photos that calibrate, and with them: intervals are those of the first, answers those of the second."""
+
+    apart: Kernel
+    whole: Kernel
+
+
+def with_calibration(one: TaskData) -> TaskData:
+    """The task with the photos that calibrate among those to learn from."""
+    return dataclasses.replace(one, split=np.where(one.split == CAL, TRAIN, one.split))
+
+
+def completed(one: TaskData, data: Data, scores: np.ndarray, base: dict[str, dict[str, float]], config: Config, fitted: Fitted | None = None) -> Completed:
     """Put a kernel regression beside the network (unless `config.kernel` is off), then calibrate and measure.
 
     scores: float32 [n], the network's, for all rows of the task. Source of the mix: stacking (Wolpert 1992) with one weight.
@@ -304,15 +317,14 @@ def completed(one: TaskData, data: Data, scores: np.ndarray, base: dict[str, dic
         task = calibrated(one, scores)
         return Completed(dataclasses.replace(task, figures=measured(one, task, scores, base)), None)
     pooled, facts = data.features.pooled[one.rows], data.features.facts[one.rows]
-    kernel = kernels.fit(one, pooled, facts, seed=config.seed)
-    beside = kernel.scores(pooled, facts)
+    fitted = fitted or Fitted(*(kernels.fit(some, pooled, facts, seed=config.seed) for some in (one, with_calibration(one))))
+    apart, beside = (kernel.scores(pooled, facts) for kernel in (fitted.apart, fitted.whole))
     task = dataclasses.replace(one.task, share=kernels.share_of_network(one, scores, beside))
-    joined = mixed(scores, beside, task.share)
-    task = calibrated(dataclasses.replace(one, task=task), joined)
+    task = calibrated(dataclasses.replace(one, task=task), mixed(scores, apart, task.share))
     valid = one.of(VAL)
     alone = {name: metrics.srcc(one.values[valid], part[valid]) for name, part in (("network", scores), ("kernel regression", beside))}
-    figures = measured(one, task, joined, base) | {"SRCC alone": alone, "share of the network": task.share}
-    return Completed(dataclasses.replace(task, figures=figures), kernel)
+    figures = measured(one, task, mixed(scores, beside, task.share), base) | {"SRCC alone": alone, "share of the network": task.share}
+    return Completed(dataclasses.replace(task, figures=figures), fitted.whole)
 
 
 def measured(one: TaskData, task: Task, scores: np.ndarray, base: dict[str, dict[str, float]]) -> dict[str, Any]:

@@ -68,12 +68,19 @@ def value_tasks(labels: Sequence[Label], row_of: dict[str, int], groups: np.ndar
         split = split_by_group(groups[rows], config)
         given = [by_row[row][0].split for row in rows.tolist()]
         if any(given):
-            split = np.array(
-                [SPLITS.get(name, TRAIN) if SPLITS.get(name, TRAIN) != TRAIN or part != VAL else TRAIN for name, part in zip(given, split, strict=True)],
-                np.int8,
-            )
-        tasks.append(checked(TaskData(task, rows, values, split)))
+            split = np.array([kept_split(name, part) for name, part in zip(given, split.tolist(), strict=True)], np.int8)
+        tasks.append(checked(TaskData(task, rows, values, split, groups=groups[rows])))
     return tasks
+
+
+def kept_split(name: str, drawn: int) -> int:
+    """Keep to a given split, "" counting as train, but let what was drawn for it from the training photos calibrate.
+
+    >>> [kept_split(name, drawn) for name, drawn in (("train", TRAIN), ("train", VAL), ("train", CAL), ("val", CAL))] == [TRAIN, TRAIN, CAL, VAL]
+    True
+    """
+    found = SPLITS.get(name, TRAIN)
+    return CAL if found == TRAIN and drawn == CAL else found
 
 
 def duel_tasks(duels: Sequence[Duel], row_of: dict[str, int], groups: np.ndarray, config: Config) -> list[TaskData]:

@@ -31,9 +31,23 @@ class Shares(Protocol):
     def seed(self) -> int: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Drops:
+    """Pairs of photos of which one is known to be worse by so much: a copy with a fault beside its original. They have no value, only a difference.
+
+    better, worse: int64 [p], positions within the task. gap: float64 [p], standardised, > 0. weight: float64 [p], of their squared errors beside those of the
+    labels.
+    """
+
+    better: np.ndarray
+    worse: np.ndarray
+    gap: np.ndarray
+    weight: np.ndarray
+
+
 @dataclass(slots=True)
 class TaskData:
-    """Labels of one instruction: rows of the feature table, values, and the split of each."""
+    """Labels of one instruction: rows of the feature table, values, the split of each, and which photos belong together."""
 
     task: Task
     rows: np.ndarray  # int64 [n]
@@ -41,6 +55,8 @@ class TaskData:
     split: np.ndarray  # int8 [n]
     winners: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))  # duels instead of values: rows
     losers: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    groups: np.ndarray | None = None  # int64 [n]: photos of one group are never on both sides of a choice; None: each is its own
+    drops: Drops | None = None  # beside the labels, for the kernel regression
 
     def of(self, split: int) -> np.ndarray:
         """Positions of a split, int64."""
