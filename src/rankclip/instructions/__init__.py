@@ -76,6 +76,45 @@ This table is the test. Columns: the text, what comes first, what comes last, th
     which photo is brighter? | a bright photo | a dark photo | brightness | comparative
     which of the two is sharper? | a sharp photo | a blurry photo | sharpness | comparative
     which has more people? | many people | no people | number of people | comparative
+    top 5 sharpest | a sharp photo | a blurry photo | sharpness | comparative
+    the 3 brightest photos | a bright photo | a dark photo | brightness | comparative
+    top 10 oldest faces | old faces | young faces | age | comparative
+    older faces 1st | old faces | young faces | age | X first
+    faces: oldest first | old faces | young faces | age | X first
+    sort by age (youngest first) | a young person | an old person | -age | by X
+    by age desc | an old person | a young person | age | by X
+    sort by brightness high to low | a bright photo | a dark photo | brightness | by X
+    sort faces by age from young to old | young faces | old faces | -age | by X
+    sort by sharpest first | a sharp photo | a blurry photo | sharpness | by X
+    sort by best quality | a high-quality photo | a low-quality photo | quality | by X
+    highest quality first | a high-quality photo | a low-quality photo | quality | X first
+    lowest resolution last | a high-resolution photo | a low-resolution photo | resolution | X last
+    order: dark to bright | a dark photo | a bright photo | -brightness | X to Y
+    order from newest to oldest | a new photo | an old photo | newness | from X to Y
+    darkest photos first, brightest last | a dark photo | a bright photo | -brightness | X first, Y last
+    young last, old first | an old person | a young person | age | X first, Y last
+    can you sort these by sharpness please | a sharp photo | a blurry photo | sharpness | by X
+    I want the most beautiful photos at the top | a beautiful photo | an ugly photo | beauty | X first
+    find the blurriest photos | a blurry photo | a sharp photo | -sharpness | comparative
+    really sharp photos first | a sharp photo | a blurry photo | sharpness | X first
+    smiling faces first | smiling faces | frowning faces | smile | X first
+    brightness | a bright photo | a dark photo | brightness | by X
+    number of people | many people | no people | number of people | by X
+    how old is the person? | an old person | a young person | age | by X
+    how crowded is it? | a crowded photo | an empty photo | crowdedness | by X
+    how many dogs are there? | many dogs | no dogs | number of dogs | by X
+    which ones are blurry? | a blurry photo | a sharp photo | -sharpness | comparative
+    which pictures have a dog? | a dog |  |  | search
+    show me dogs | dogs |  |  | search
+    not blurry | a sharp photo | a blurry photo | sharpness | not X
+    photos that are not too dark | a bright photo | a dark photo | brightness | not X
+    not blue |  | a blue photo |  | not X
+    photos without people | no people | many people | -number of people | not X
+    no dog |  | dog |  | not X
+    bright and sharp | a bright and sharp photo | a dark and blurry photo |  | X and Y
+    sharpest and most colourful photos of flowers | a sharp and colourful photo of flowers | a blurry and dull photo of flowers |  | X and Y
+    happy and old people first | happy and old people | sad and young people |  | X and Y
+    least noise | no noise | noise |  | comparative
     at night | =
     with a dog | =
     a photo of a cat | =
@@ -124,6 +163,10 @@ Sentences that people wrote for pictures (captions, changes asked for, differenc
     the people are not there anymore | =
     the people walking are no longer there | =
     there are now four people standing near the left of the image | =
+    the number of people has changed from two to three | =
+    the person standing by the farthest building is gone | =
+    then many cars are going along the road | =
+    a cute and small dog | =
     dining table | =
     brick wall | =
     A boat floating on blue water . | =

@@ -7,11 +7,12 @@ error, and `rule` says so. The only errors are an empty instruction and a two-en
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from rankclip.errors import InstructionError
-from rankclip.instructions.lexicon import Form, axes, forms, opposites, spelled
+from rankclip.instructions.lexicon import Form, axes, forms, opposites, pairs, spelled
 
 LONGEST_PHRASE = 6  # words; a longer text is a sentence and gets no template
 TEMPLATES = ("a photo of {}", "{}", "a picture of {}")
@@ -26,10 +27,13 @@ PEOPLE = frozenset(
     ).split()
 )  # fmt: skip
 _LIVING = PEOPLE | frozenset(("dogs cats animals horses dog cat animal birds ").split())
-_MASS = frozenset(("food hair water snow light weather furniture clothing grass sand ice rain smoke fur music art fruit traffic ").split())
+_MASS = frozenset(("food hair water snow light weather furniture clothing grass sand ice rain smoke fur music art fruit traffic noise clutter ").split())
 _HUES = frozenset(("red green blue yellow orange purple pink brown black white grey golden ").split())  # no opposite worth the name
 PHOTO_GROUPS = frozenset({"quality", "light", "composition"})  # these describe the photo, not the thing in it
-_SORT = re.compile(r"^(?:please )?(?:sort|order|rank|arrange|put|show|list)\s+(?:(?:me|all|the|my|these|them|it)\s+)*", re.I)
+_POLITE = re.compile(r"^(?:(?:please|can you|could you|would you|i want to|i want|i'd like to|i would like to|i'd like|i would like|let's)\s+)+", re.I)
+_SORT = re.compile(r"^(?:sort|order|rank|arrange|put|show|list|give me|get me|find)(?:\s+|\s*:\s*)(?:(?:me|all|the|my|these|them|it)\s+)*", re.I)
+_ORDERING = re.compile(r"^(?:sort|order|rank|arrange)\b", re.I)
+_SEARCH = re.compile(r"^(?:show me|give me|get me|find(?: me)?|search for|look for|see)\s+(?P<what>.+)$", re.I)
 _PHOTOS = r"(?:photos?|pictures?|images?|pics|shots|snaps|ones)"
 _PHOTOS_OF = re.compile(rf"^(?:the |my |all )*{_PHOTOS}(?: (?:of|with|from|showing))? ?", re.I)
 _VERBS = frozenset(
@@ -46,6 +50,15 @@ _QUESTION = re.compile(r"^(?:which|who|what)\s+(?P<subject>.*?)\s*\b(?:is|are|lo
 _DEGREES = frozenset(("most fewest least none few many more lots lowest highest ").split())
 _HIGH = frozenset(["highest", "most", "best", "first", "descending", "biggest", "largest", "top"])
 _LOW = frozenset(["lowest", "least", "worst", "fewest", "last", "ascending", "smallest", "bottom"])
+_COUNT = r"(?:\d+|two|three|four|five|six|ten|twenty)"
+_DEGREE = "very|really|super|extremely|truly|quite"
+_EXTREME = {"high": "highest", "low": "lowest", "many": "most", "few": "fewest"}
+_REWRITTEN = tuple((re.compile(pattern), plain) for pattern, plain in (
+    (r"\b1st\b", "first"), (r"\bdesc\b", "descending"), (r"\basc\b", "ascending"),
+    (r"\b(?:highest|best|higher|better)[ -](quality|resolution)\b", r"most high-\1"), (r"\b(?:lowest|worst|lower)[ -](quality|resolution)\b", r"most low-\1"),
+    (rf"^(?:the )?(?:(?:top|first) )?{_COUNT} (?=(?:\w+est|best|worst|most|least)\b)", ""),  # how many is what --top says
+    (rf"^(?:the )?(\w+est|best|worst|(?:most|least) \w+) {_COUNT} ", r"\1 "),
+))  # fmt: skip
 PEOPLE_AXES = frozenset({"age", "seniority", "maturity"})
 
 
@@ -97,16 +110,33 @@ def parse(text: str) -> Instruction:
     cleaned = " ".join(text.split())
     if not cleaned.isascii() and any("\ud800" <= character <= "\udfff" for character in cleaned):  # bytes of another encoding than the terminal's
         raise InstructionError("the instruction is not valid UTF-8", hint="set the terminal's and the locale's encoding to UTF-8")
-    if not cleaned.strip(" .!?,;:"):
+    if not cleaned.strip(string.punctuation + " "):
         raise InstructionError("the instruction is empty", text=text, hint='say what should come first, for example "older faces first"')
-    body = _SORT.sub("", cleaned.rstrip(" .!?").lower())
-    for loose, compound in _COMPOUNDS.items():
-        body = body.replace(loose, compound)
+    body = _plainer(cleaned)
     for rule in RULES:
         found = rule(body, text)
         if found is not None:
             return found
     return Instruction(text, PLAIN, cleaned)
+
+
+def _plainer(cleaned: str) -> str:
+    """Write the many ways of saying a thing as one: without courtesies and the verb of sorting, "1st" as first, "(oldest first)" as ", oldest first".
+
+    >>> _plainer('Could you sort these by age (youngest first), please?'), _plainer("top 5 sharpest photos"), _plainer("by size, big to small")
+    ('by age, youngest first', 'sharpest photos', 'by size, big first')
+    """
+    body = re.sub(r",?\s+(?:please|thanks|thank you|for me)$", "", cleaned.strip("\"'“”‘’ ").rstrip(" .!?").lower())
+    body = _SORT.sub("", _POLITE.sub("", body))
+    body = re.sub(r"\s*\(([^()]+)\)$", r", \1", body).replace(": ", ", ").replace("; ", ", ")
+    for loose, compound in _COMPOUNDS.items():
+        body = body.replace(loose, compound)
+    for pattern, plain in _REWRITTEN:
+        body = pattern.sub(plain, body)
+    ranged = re.match(r"^(?P<axis>(?:.* )?by [^,]+?),? (?:from )?(?P<first>\S+) to (?P<last>\S+)$", body)  # by size, big to small
+    if ranged and _gradable([ranged["first"]]) and _gradable([ranged["last"]]):
+        body = f"{ranged['axis']}, {_EXTREME.get(ranged['first'], ranged['first'])} first"
+    return re.sub(rf"\b(?:{_DEGREE}) (?=(\S+))", lambda match: "" if spelled(match[1]) in forms() else match[0], body)
 
 
 def prompts(phrase: str) -> list[str]:
@@ -148,7 +178,10 @@ def _read_graded(words: list[str], subject: str) -> End | None:
             return _adjective_end(form, up, _join(words[2:]) or subject, graded=True)
         if words[0] in ("fewest", "fewer") or (_is_plural(words[-1]) and len(words) <= 4):
             return _count_end(_join(words[1:]), up)
-        return End(f"{'' if up else 'not '}{_join(words[1:])}", "", "", True, subject, graded=True) if len(words) <= 4 else None
+        thing = _join(words[1:])
+        if not up and words[-1] in _MASS:
+            return End(f"no {thing}", thing, "", True, subject, graded=True)
+        return End(f"{'' if up else 'not '}{thing}", "", "", True, subject, graded=True) if len(words) <= 4 else None
     for place in (0, -1):
         form = forms().get(words[place])
         if form is not None and form.degree != "base":
@@ -240,7 +273,7 @@ def _from_to(body: str, text: str) -> Instruction | None:
 
 def _asked(text: str) -> bool:
     """Tell whether the text begins with a verb of sorting."""
-    return bool(_SORT.match(text.strip()))
+    return bool(_SORT.match(_POLITE.sub("", text.strip())))
 
 
 def _to(body: str, text: str) -> Instruction | None:
@@ -266,7 +299,7 @@ def _before(body: str, text: str) -> Instruction | None:
     if match is None:
         return None
     first, last = match["first"].split(), match["last"].split()
-    if (not first and last and _gradable(last)) or (not last and first and _gradable(first)):
+    if len(first + last) <= 2 and ((not first and last and _gradable(last)) or (not last and first and _gradable(first))):
         raise _missing_end(text, 0 if not first else len(text))
     if not first or not last or len(first) > 4 or len(last) > 4 or set(first + last) & (_VERBS | _ARTICLES):
         return None
@@ -281,10 +314,26 @@ def _between(text: str, rule: str, first: str, last: str, subject: str) -> Instr
         return _ordered(text, rule, one)
     if first.strip() in _DEGREES and other.graded:  # "most to fewest people"
         return _ordered(text, rule, other, reverse=True)
+    pair = _common_pair(first, last)
+    if pair is not None:  # "from newest to oldest" is not about people
+        return Instruction(
+            text, rule, _with(pair[0].word, subject, pair[0]), _with(pair[1].word, subject, pair[1]), pair[0].pair.axis, not pair[0].positive, subject
+        )
     subject = one.subject or other.subject
     one, other = read_end(first, subject) or one, read_end(last, subject) or other  # "biggest to smallest dogs": both ends get the dogs
     axis = one.attribute if one.attribute == other.attribute else ""
     return Instruction(text, rule, one.text, other.text, axis, bool(axis) and not one.positive, subject)
+
+
+def _common_pair(first: str, last: str) -> tuple[Form, Form] | None:
+    """Find the opposites that two single words are, where the lexicon's first meaning of each belongs to another pair."""
+    one, other = forms().get(spelled(first)), forms().get(spelled(last))
+    if one is None or other is None or one.pair == other.pair:
+        return None
+    for pair in pairs():
+        if pair.form == "adj" and {pair.positive, pair.negative} == {one.word, other.word}:
+            return Form(pair, pair.positive == one.word, one.degree), Form(pair, pair.positive == other.word, other.degree)
+    return None
 
 
 def _by(body: str, text: str) -> Instruction | None:
@@ -299,6 +348,12 @@ def _by(body: str, text: str) -> Instruction | None:
     if axis[0] == "how" and len(axis) > 1 and (form := forms().get(spelled(axis[1]))) is not None:
         return _with_order(text, _adjective_end(form, True, subject), order)
     end = _axis_end(_join(axis), subject)
+    if (
+        end is None
+        and not set(axis + subject.split()) & _VERBS
+        and ((form := forms().get(spelled(axis[0]))) is not None and form.degree == "superlative" or axis[0] in ("most", "least", "fewest"))
+    ):
+        end = _read_graded([spelled(word) for word in axis], subject)  # by sharpest first
     return _with_order(text, end, order) if end is not None else None
 
 
@@ -308,9 +363,13 @@ def _degree(word: str) -> bool:
 
 
 def _named(body: str, text: str) -> Instruction | None:
-    """Rank the number of apples; sort the age of the person: a verb of sorting and the name of an axis."""
-    match = re.match(r"^(?:the )?(?P<axis>numbers? of .+|\S+)(?: of (?:the |a )?(?P<subject>\S+))?$", body)
-    if match is None or not _asked(text):
+    """Rank the number of apples; sort the age of the person: a verb of sorting and the name of an axis; or the name of an axis alone."""
+    match = re.match(r"^(?:the )?(?P<axis>numbers? of .+?|\S+)(?: of (?:the |a )?(?P<subject>\S+))?(?: first)?$", body)
+    if match is None:
+        return None
+    pair = axes().get(spelled(match["axis"]))
+    alone = re.fullmatch(r"numbers? of \S+(?: \S+)?", match["axis"]) or (pair is not None and pair.form == "adj" and not match["subject"])
+    if not alone and not _ORDERING.match(_POLITE.sub("", text.strip())):
         return None
     subject = match["subject"] or ""
     end = _axis_end(match["axis"], "" if re.fullmatch(_PHOTOS, subject) else subject)
@@ -341,6 +400,62 @@ def _with_order(text: str, end: End, order: list[str]) -> Instruction:
     return _ordered(text, "by X", end, reverse=last)
 
 
+def _both_ends(body: str, text: str) -> Instruction | None:
+    """X first, Y last; Y last, X first."""
+    match = re.match(r"^(?P<first>.+?),? first,?(?: and| then)? (?P<last>.+?),? last$", body)
+    match = match or re.match(r"^(?P<last>.+?),? last,?(?: and| then)? (?P<first>.+?),? first$", body)
+    if match is None or max(len(match["first"].split()), len(match["last"].split())) > 4:
+        return None
+    return _between(text, "X first, Y last", match["first"], match["last"], "")
+
+
+def _two_criteria(body: str, text: str) -> Instruction | None:
+    """Bright and sharp; the sharpest and most colourful photos of flowers first: between both and neither."""
+    word = r"(?:(?:most|least|more|less) )?\S+"
+    match = re.match(rf"^(?:the )?(?:{_PHOTOS}, )?(?P<one>{word}) (?:and|&) (?P<other>{word}?)(?P<rest>(?: [^\s,]+)*?)(?P<first>,? first)?$", body)
+    if match is None:
+        return None
+    ends = [_quality(match[name]) for name in ("one", "other")]
+    if any(end is None or end.word in _HUES for end in ends):
+        return None
+    one, other = (end for end in ends if end is not None)
+    subject = _subject(match["rest"])
+    asked = bool(match["first"]) or _asked(text)
+    if one.pair == other.pair or len(subject.split()) > 3 or ("comparative" in (one.degree, other.degree) and not asked):
+        return None
+    if subject and not asked and "superlative" not in (one.degree, other.degree):  # "a big and friendly dog" is looked for
+        return None
+    leading = other if other.pair.group in PHOTO_GROUPS else one  # decides whether the photo or the thing in it is meant
+    first, last = (_with(f"{a} and {b}", subject, leading) for a, b in ((one.word, other.word), (one.opposite, other.opposite)))
+    return Instruction(text, "X and Y", first, last, "", False, subject)
+
+
+def _quality(words: str) -> Form | None:
+    """Read "sharp", "sharpest", "most colourful", "least crowded"; the last as its opposite."""
+    degree, _, word = words.rpartition(" ")
+    form = forms().get(spelled(word))
+    if form is None or not degree:
+        return form
+    return Form(form.pair, form.positive == (degree in ("most", "more")), "superlative" if degree in ("most", "least") else "comparative")
+
+
+def _negated(body: str, text: str) -> Instruction | None:
+    """Not blurry, photos that are not too dark, no people, without a dog: what is named comes last. Models do not read "not"."""
+    match = re.match(rf"^(?:{_PHOTOS} )?(?:(?:that|which) )?(?:(?:is|are) )?(?:not|aren't|isn't) (?:(?:so|too|that|{_DEGREE}) )?"
+                     r"(?P<word>\S+)(?P<rest>(?: \S+){0,3}?)(?: first)?$", body)  # fmt: skip
+    form = forms().get(spelled(match["word"])) if match else None
+    if match and form and not set(match["rest"].split()) & _VERBS:
+        end = _adjective_end(form, False, _subject(match["rest"]))
+        hue = form.word in _HUES
+        return Instruction(text, "not X", "", _with(form.word, end.subject, form)) if hue else _ordered(text, "not X", end)
+    match = re.match(rf"^(?:{_PHOTOS} )?(?:with )?(?:no|without(?: any)?) (?P<noun>\S+(?: \S+){{0,2}}?)(?: first)?$", body)
+    if match is None or set(match["noun"].split()) & (_VERBS | {"and", "or", "longer", "more"}):
+        return None
+    if _is_plural(match["noun"].split()[-1]):
+        return _ordered(text, "not X", _count_end(match["noun"], False))
+    return Instruction(text, "not X", "", match["noun"])
+
+
 def _placed(body: str, text: str) -> Instruction | None:
     """X first, X last, X at the top, X at the bottom."""
     match = re.match(r"^(?P<end>.+?),?\s+(?P<place>first|last|(?:at|on|to) (?:the )?(?:top|bottom|start|end|front|back))$", body)
@@ -350,19 +465,41 @@ def _placed(body: str, text: str) -> Instruction | None:
     positional = match["place"] not in ("first", "last")
     subject, _, phrase = match["end"].rpartition(", ")
     end = read_end(phrase, _subject(subject), loose=not positional or body != text.strip().lower())
-    if end is None or set(phrase.split()) & _VERBS:
+    if end is None or {word for word in phrase.split() if word not in forms()} & _VERBS:
         return None
     return _ordered(text, "X last" if low else "X first", end, reverse=low)
 
 
 def _question(body: str, text: str) -> Instruction | None:
-    """Which photo is brighter? Who is younger? Which has more people?"""
+    """Which photo is brighter? Who is younger? Which has more people? Which have a dog? How old is the person? How many cars are there?"""
     match = _QUESTION.match(body)
     if match is None:
-        return None
+        return _how(body, text)
     subject = _subject(re.sub(r"\b(?:one|of (?:the )?(?:two|these|them))\b", "", match["subject"]))
-    end = _read_graded(re.sub(r"^the ", "", match["rest"]).split(), subject)
-    return _ordered(text, "comparative", end) if end is not None else None
+    words = re.sub(r"^the ", "", match["rest"]).split()
+    end = _read_graded(words, subject) or (_read_adjective([spelled(words[0])], subject) if len(words) == 1 else None)
+    if end is not None:
+        return _ordered(text, "comparative", end)
+    return Instruction(text, "search", match["rest"]) if re.match(r"^(?:a|an) \S+(?: \S+){0,4}$", match["rest"]) else None
+
+
+def _how(body: str, text: str) -> Instruction | None:
+    """How old is the person? How crowded is it? How many people are there? Most of it first."""
+    counted = re.match(r"^how many (?P<noun>\S+(?: \S+)?)(?: (?:are|can|do)\b.*)?$", body)
+    if counted:
+        return _ordered(text, "by X", _count_end(counted["noun"], True))
+    match = re.match(r"^how (?P<word>\S+) (?:is|are|does|do) (?P<subject>.+?)(?: looks?| seems?)?$", body)
+    form = forms().get(spelled(match["word"])) if match else None
+    if match is None or form is None or form.degree != "base":
+        return None
+    subject = "" if re.fullmatch(rf"it|they|this|these|(?:the |my )?{_PHOTOS}", match["subject"]) else _subject(match["subject"])
+    return _ordered(text, "by X", _adjective_end(form, True, subject)) if len(subject.split()) <= 3 else None
+
+
+def _search(body: str, text: str) -> Instruction | None:
+    """Show me dogs, find a red car: the thing, without the asking."""
+    match = _SEARCH.match(_POLITE.sub("", text.strip().rstrip(" .!?")))
+    return Instruction(text, "search", match["what"]) if match and len(match["what"].split()) <= 10 else None
 
 
 def _comparative(body: str, text: str) -> Instruction | None:
@@ -385,4 +522,6 @@ def _missing_end(text: str, position: int) -> InstructionError:
     return InstructionError("one end of the order is missing", text=text, position=position, hint='say both ends, for example "from dark to bright"')
 
 
-RULES: tuple[Callable[[str, str], Instruction | None], ...] = (_from_to, _by, _named, _placed, _question, _to, _before, _comparative)
+RULES: tuple[Callable[[str, str], Instruction | None], ...] = (
+    _from_to, _by, _both_ends, _two_criteria, _named, _negated, _placed, _question, _to, _before, _comparative, _search,
+)  # fmt: skip
