@@ -6,16 +6,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tests.conftest import Run, square
 from torch import nn
 
 from rankclip.backbones.specs import TOY
+from rankclip.collection import Collection
 from rankclip.errors import InputError
 from rankclip.heads import packs
 from rankclip.heads.difference import MATRIX, DifferenceHead, packed, sided
 from rankclip.heads.packs import HeadCard
 from rankclip.training import difference
+from rankclip.training.comparing import gather, read_captions_file
 from rankclip.training.difference import PRESETS, Config, Data, Sentences, accuracy, open_tower, ridge, train
+from rankclip.training.generator import PairOptions, facts_between, generate
 from rankclip.training.models.difference import LowRank, Map, averaged, free_only, info_nce, mean_square
 from rankclip.training.runs import Team
 from rankclip.types import Silent
@@ -281,6 +285,24 @@ def test_a_head_is_trained_installed_and_used(run: Run, tmp_path: Path) -> None:
     ranked = run("rank", "boxes", "from red to blue", "--method", "difference", "--explain")
     assert [run(*words).text for words in searches] == before and all(before), "plain search and zero-shot classes stay as they were"
     assert ranked.code == 0 and int(ranked.lines[0].split("/")[1].split(".")[0]) % 5 == 0 and "read by boxes" in ranked.err
+
+
+def test_what_the_camera_wrote_makes_sentences(run: Run, tmp_path: Path) -> None:
+    rows = []
+    for i in range(24):
+        exif = Image.Exif()
+        exif[0x8769] = {0x9003: f"2021:{'07' if i % 2 else '01'}:03 {6 + i % 12:02d}:00:00"}
+        exif[0x8825] = {1: "N", 2: (48.0, 0.0, 0.0), 3: "E", 4: (11.0, 0.0, 0.0)}
+        (tmp_path / "dated").mkdir(exist_ok=True)
+        Image.new("RGB", (32 + i, 24), (10 * i, 99, 99)).save(tmp_path / "dated" / f"{i}.jpg", exif=exif)
+        rows.append({"path": f"dated/{i}.jpg", "captions": ["a box"], "split": "train"})
+    (tmp_path / "dated.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    captioned_rows = read_captions_file(tmp_path / "dated.jsonl")
+    library = gather(Collection(str(tmp_path / "dated")), captioned_rows, [row.path for row in captioned_rows], frozenset())
+    said = {told.sentence.text for told in generate(library.described, PairOptions(count=300, each=3))}
+    assert any("later in the day" in text for text in said)
+    assert {"summer", "winter"} == {next(iter(one.frame.scene["season"])) for one in library.described}
+    assert any(fact.first == "in summer" for fact in facts_between(library.described[1], library.described[2]))
 
 
 def test_a_finished_run_with_other_settings_is_not_overwritten(run: Run, tmp_path: Path) -> None:

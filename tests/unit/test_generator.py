@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.conftest import subprocess_environment
 
-from rankclip.training.generator import FAMILIES, Described, Fact, PairOptions, compare, describe, facts_between, generate, read_captions, render, tell
+from rankclip.training.generator import FAMILIES, Described, Fact, PairOptions, compare, describe, exif, facts_between, generate, read_captions, render, tell
 from rankclip.training.generator.facts import template_words
 from rankclip.training.generator.frames import tokens
 from rankclip.training.generator.sentences import SAME, short_enough
 from rankclip.training.generator.words import lemma, plural, singular
+from rankclip.types import PhotoFacts
 
 CAPTIONS = [
     "Two brown dogs run on the beach.", "A dog sits in a kitchen.", "a red car parked by an old house at night", "A blue car in the sunny street", "An old man reading a newspaper",
@@ -151,6 +152,24 @@ def test_verified_facts_need_a_distance() -> None:
             if fact.verified and fact.slot == "luminance":
                 distance = photos[told.a].values["luminance"] - photos[told.b].values["luminance"]
                 assert abs(distance) > 0.35 and fact.first == ("brighter" if distance > 0 else "darker")
+
+
+@pytest.mark.parametrize(("taken", "latitude", "hours", "season"), [
+    ("2021-07-04T06:15:00", 52.5, 6.25, "summer"), ("2021-07-04T06:15:00", -33.9, 6.25, "winter"), ("2021-12-24T21:59:00", 52.5, 21.983, "winter"),
+    ("2021-04-01T12:00:00", None, 12.0, ""), ("2021-10-01T12:00:00", 1.3, 12.0, ""), ("2021-10-01T02:00:00", -40.0, None, "spring"), ("soon", 50.0, None, ""),
+])  # fmt: skip
+def test_the_camera_knows_hour_and_season(taken: str, latitude: float | None, hours: float | None, season: str) -> None:
+    photo = PhotoFacts(4, 3, "JPEG", taken, latitude=latitude)
+    assert exif.hour(photo) == pytest.approx(float("nan") if hours is None else hours, abs=0.01, nan_ok=True) and exif.season(photo) == season
+
+
+def test_the_hour_is_a_verified_fact() -> None:
+    photos = [describe(f"{i}.jpg", [caption], {"hour": float("nan") if i % 4 == 0 else 5 + i / 2}) for i, caption in enumerate(CAPTIONS)]
+    said = [(told, fact) for told in generate(photos, PairOptions(count=400, each=3)) for fact in told.sentence.facts if fact.slot == "hour"]
+    assert len(said) > 10
+    for told, fact in said:
+        later = photos[told.a].values["hour"] > photos[told.b].values["hour"]
+        assert fact.verified and fact.first == ("later in the day" if later else "earlier in the day")
 
 
 def test_every_sentence_is_stored_with_its_reverse_and_is_short() -> None:

@@ -27,7 +27,7 @@ from rankclip.scoring import Embed, phrase_embedding
 from rankclip.settings import Settings, user_folder
 from rankclip.training import difference, runs, sightings, writer
 from rankclip.training.difference import PRESETS, Config, Data, Outcome, Sentences, accuracy
-from rankclip.training.generator import MEASURED, Described, PairOptions, Told, describe, generate
+from rankclip.training.generator import MEASURED, Described, PairOptions, Told, describe, exif, generate
 from rankclip.training.generator.frames import tokens as words_of
 from rankclip.training.generator.pairs import propose
 from rankclip.training.generator.sentences import choice
@@ -278,11 +278,14 @@ def gather(collection: Collection, rows: Sequence[Captioned], paths: Sequence[st
         table = features.read(store, view, np.array([contents[path] for path in found], np.int64))
     names = list(PixelFacts.__slots__)
     described, said = [], []
-    for path, facts in zip(found, table.facts, strict=True):
+    for path, facts, photo in zip(found, table.facts, table.photos, strict=True):
         row = captions.get(path, Captioned(path, (), False))
         texts = [text for text in row.captions if not banned & set(words_of(text))]
-        values = dict(zip(names, (float(value) for value in facts), strict=True))
-        described.append(describe(path, texts, values | row.values))
+        values = dict(zip(names, (float(value) for value in facts), strict=True)) | {"hour": exif.hour(photo)}
+        one = describe(path, texts, values | row.values)
+        if season := exif.season(photo):
+            one.frame.scene["season"] = {season}  # the camera knows it better than a caption
+        described.append(one)
         said.append(texts)
     return Library(found, table.pooled, described, np.array([captions[path].val if path in captions else False for path in found]), said)
 

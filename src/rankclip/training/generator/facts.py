@@ -17,9 +17,10 @@ COMPARATIVES = {"size": ("larger", "smaller"), "age": ("older", "younger"), "new
 GRADED = {"crowded": ("more crowded", "emptier"), "cluttered": ("more cluttered", "tidier"), "messy": ("messier", "tidier"), "dirty": ("dirtier", "cleaner"),
           "wet": ("wetter", "drier"), "sharp": ("sharper", "blurrier"), "ornate": ("more ornate", "plainer")}  # fmt: skip
 SCENE_GRADES = {"light": ("brighter", "darker"), "time": ("later in the day", "earlier in the day")}
-# pixel facts: what a higher value is called, and what a lower one
+# facts of the pixels and of the camera: what a higher value is called, and what a lower one
 MEASURED = {"luminance": ("brighter", "darker"), "contrast": ("higher in contrast", "lower in contrast"), "saturation": ("more saturated", "less saturated"),
-            "colourfulness": ("more colourful", "duller"), "sharpness": ("sharper", "blurrier"), "noise": ("noisier", "cleaner-looking")}  # fmt: skip
+            "colourfulness": ("more colourful", "duller"), "sharpness": ("sharper", "blurrier"), "noise": ("noisier", "cleaner-looking"),
+            "hour": ("later in the day", "earlier in the day")}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
