@@ -113,6 +113,18 @@ def test_a_sentence_that_ignores_order_scores_half() -> None:
     assert told.accuracy > 0.9 and told.interval[0] <= told.accuracy <= told.interval[1] and told.auroc > 0.9
 
 
+def test_the_distance_to_what_a_sentence_says() -> None:
+    vectors = {"red car": [1.0, 0.0], "blue car": [0.0, 1.0]}
+
+    def plain(texts: list[str]) -> np.ndarray:
+        return np.array([vectors[text] for text in texts], np.float32)
+
+    said = "The first photo shows a red car, while the second shows a blue car."
+    for direction, distance in (([1.0, -1.0], 0.0), ([1.0, 1.0], 1.0), ([-1.0, 1.0], 2.0)):
+        assert signs.prompt_distance(said, lambda texts, d=direction: np.array([d], np.float32), plain) == pytest.approx(distance, abs=1e-6)
+    assert np.isnan(signs.prompt_distance("a red car", plain, plain)), "nothing is said of the second photo"
+
+
 def test_parts_of_the_protocols() -> None:
     assert wins(np.array([2.0, 1.0]), np.array([1.0, 0.0])).tolist() == [[1.0, 1.0], [0.5, 1.0]]
     high, low = balanced(np.eye(5, dtype=np.float32), np.eye(3, 5, dtype=np.float32))
@@ -143,6 +155,7 @@ def test_the_command_on_ones_own_lines(run: Run, tasks: Path) -> None:
     found = run("evaluate", "difference", "jsonl", tasks, "--json", "-q")
     assert found.code == 0
     report = json.loads(found.text)
+    assert 0.0 < report["prompts"] < 2.0
     assert report["photos"] == [6, 6] and report["accuracy"] == 0.5, "the toy's text path is a bag of words: the order of a sentence is lost on it"
     assert run("evaluate", "difference", "jsonl", tasks, "--released", "-q").text.strip().endswith("as released")
 

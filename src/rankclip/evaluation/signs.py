@@ -13,7 +13,7 @@ from __future__ import annotations
 import io
 import pickle
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from rankclip.collection import Collection
 from rankclip.collection.differences import find
 from rankclip.contrast import sentences
 from rankclip.errors import InputError, NothingToDo
+from rankclip.heads.sides import read as read_sides
 from rankclip.scoring import Embed, unit
 
 SETS = ("jsonl", "awa2", "awa2-size", "cifar100-size", "flowers-colour", "cub")
@@ -62,7 +63,10 @@ class Test:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Figures of one test. interval: 95 %. geometry: 1 - cosine of the sentence and the mean difference of the groups."""
+    """Figures of one test. interval: 95 %. geometry: 1 - cosine of the sentence and the mean difference of the groups.
+
+    prompts: 1 - cosine of the sentence and the difference of what it says of either side, as plain texts; NaN where it says nothing of one.
+    """
 
     name: str
     photos: tuple[int, int]
@@ -74,6 +78,7 @@ class Report:
     geometry: float
     head: str
     protocol: str
+    prompts: float = float("nan")
 
 
 # ---------------------------------------------------------------- sets
@@ -264,8 +269,18 @@ def measure(collection: Collection, tests: Sequence[Test], *, released: bool = F
             if min(map(len, sides)) < 2:
                 raise NothingToDo(f"{test.name}: {len(sides[0])} and {len(sides[1])} photos could be read, two of each are needed")
             high, low = (view.read_embeddings(np.array(side)) for side in sides)
-            reports.append((released_report if released else report)(test, high, low, embed, head.pack.name if head is not None else "none"))
+            found = (released_report if released else report)(test, high, low, embed, head.pack.name if head is not None else "none")
+            reports.append(replace(found, prompts=prompt_distance(test.sentence, embed, plain)))
     return reports
+
+
+def prompt_distance(sentence: str, embed: Embed, plain: Embed) -> float:
+    """1 - cosine of a sentence and the difference of its two sides as plain texts.    Source: Sam et al. 2025, with class prompts for the sides."""
+    sides = read_sides(sentence)
+    if not sides.first or not sides.second:
+        return float("nan")
+    first, second = (plain(list(side)).mean(axis=0) for side in (sides.first, sides.second))
+    return float(1 - unit(embed([sentence])[0]) @ unit(first - second))
 
 
 def balanced(high: np.ndarray, low: np.ndarray, limit: int = PER_GROUP) -> tuple[np.ndarray, np.ndarray]:
@@ -333,6 +348,8 @@ def record(report: Report) -> dict[str, Any]:
     from dataclasses import asdict
 
     def short(value: Any) -> Any:
+        if value != value:
+            return None
         return [short(one) for one in value] if isinstance(value, tuple) else round(value, 4) if isinstance(value, float) else value
 
     return {name: short(value) for name, value in asdict(report).items()}
@@ -340,5 +357,6 @@ def record(report: Report) -> dict[str, Any]:
 
 def lines(report: Report) -> list[str]:
     low, high = report.interval
+    sides = f", to that of its two sides as texts {report.prompts:.3f}" if report.prompts == report.prompts else ""
     return [f"{report.name}: {report.accuracy:.1%} of {report.pairs:,} pairs ({low:.1%} to {high:.1%}), {report.photos[0]} and {report.photos[1]} photos",
-            f"  AUROC {report.auroc:.3f}, distance to the mean difference {report.geometry:.3f}; head {report.head}; {report.protocol}"]  # fmt: skip
+            f"  AUROC {report.auroc:.3f}, distance to the mean difference {report.geometry:.3f}{sides}; head {report.head}; {report.protocol}"]  # fmt: skip
