@@ -57,6 +57,13 @@ def test_older_faces_come_first_and_what_shows_no_face_last(run: Run, pictures: 
     assert [Path(hit["path"]).stem for hit in hits][: len(shown)] == shown and hits[0]["unit"] == "years"
 
 
+@pytest.mark.parametrize(("said", "plainly"), [("top 3 darkest photos", "darkest photos first"), ("photos that are not dark", "brightest photos first"),
+                                               ("older faces 1st", "older faces first")])  # fmt: skip
+def test_a_head_answers_however_it_is_asked(run: Run, pictures: Path, said: str, plainly: str) -> None:
+    one, other = ([{**json.loads(line), "instruction": ""} for line in run("rank", "photos", text, "--json").lines] for text in (said, plainly))
+    assert one == other and {hit["method"] for hit in one} == {"adapter"}
+
+
 def test_other_languages_are_not_ordered_in_silence(run: Run, pictures: Path) -> None:
     for text, language in (("von alt nach jung", "German"), ("du plus vieux au plus jeune", "French"), ("от старых к молодым", "Cyrillic")):
         found = run("rank", "photos", text, "--explain")

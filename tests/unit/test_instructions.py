@@ -82,3 +82,17 @@ def test_a_users_own_pairs_and_their_errors() -> None:
     assert read_pairs("spicy\tmild\n", "own.tsv")[0].axis == "spicy"
     with pytest.raises(InputError, match=r"own\.tsv, line 2"):
         read_pairs("# fine\njust one word\n", "own.tsv")
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    ("top 3 darkest photos", "a dark photo first"), ("photos that are not blurry", "a sharp photo first"), ("older faces 1st", "old faces first"),
+    ("which ones are blurry?", "a blurry photo first"), ("older faces first", ""), ("photos without people", ""), ("at night", ""),
+])  # fmt: skip
+def test_what_a_head_would_not_read_is_said_plainly(text: str, said: str) -> None:
+    assert parse(text).said == said
+
+
+def test_marks_alone_are_no_instruction() -> None:
+    for text in ("-", "--", "#!"):
+        with pytest.raises(InstructionError, match="empty"):
+            parse(text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -53,7 +53,8 @@ def choose(adapter: Adapter | None, instruction: Instruction, embed: scoring.Emb
     asked = options.method == METHOD
     if not asked and (options.method != "auto" or options.plus or options.minus or options.low):
         return None
-    match = adapter.match(instruction, embed) if adapter is not None else None
+    read = replace(instruction, text=instruction.said or instruction.text)
+    match = adapter.match(read, embed) if adapter is not None else None
     if asked and match is None:
         known = ", ".join(task.instruction for task in adapter.tasks) if adapter is not None else ""
         raise ModelError(

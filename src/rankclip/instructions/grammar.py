@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rankclip.errors import InstructionError
 from rankclip.instructions.lexicon import Form, axes, forms, opposites, pairs, spelled
@@ -73,6 +73,7 @@ class Instruction:
     attribute: str = ""  # name of the axis, "" where there is none
     ascending: bool = False  # the attribute's low values come first
     subject: str = ""
+    said: str = ""  # the same said plainly, where the text has words that a trained head does not read: "top 5", "not"
 
     @property
     def two_ended(self) -> bool:
@@ -116,8 +117,15 @@ def parse(text: str) -> Instruction:
     for rule in RULES:
         found = rule(body, text)
         if found is not None:
-            return found
+            return _said(found, cleaned)
     return Instruction(text, PLAIN, cleaned)
+
+
+def _said(found: Instruction, cleaned: str) -> Instruction:
+    """Add the plain way of saying it where the text has a number, a negation, or another word for first."""
+    loose = found.rule == "not X" or cleaned.lower().startswith("which") or any(pattern.search(cleaned.lower()) for pattern, _ in _REWRITTEN)
+    plain = loose and found.two_ended and found.attribute and not found.attribute.startswith("number of")
+    return replace(found, said=f"{found.first} first") if plain else found
 
 
 def _plainer(cleaned: str) -> str:
