@@ -27,6 +27,7 @@ COMPOSED = """
 rankclip compose-search photos photos/cat.jpg "a cup of coffee" --top 3
 rankclip compose-search photos photos/coffee.jpg "a cat instead" --top 3 --explain
 rankclip compose-search photos photos/palace.jpg "darker" --top 2
+rankclip compose-search photos photos/cat.jpg "a portrait, without a cat" --top 3 --explain
 rankclip compose-search photos photos/grace_hopper.jpg "in an orange suit" --top 8 --html sheet.html
 """
 COMPARED = """
