@@ -116,8 +116,8 @@ class NetworkError(RankclipError):
 class Interrupted(RankclipError):
     """Stopped by Ctrl-C (130) or SIGTERM (143) after the batch in hand was kept."""
 
-    def __init__(self, message: str, *, signal_number: int) -> None:
-        super().__init__(message, hint="run the same command again: it goes on where it stopped")
+    def __init__(self, message: str, *, signal_number: int, again: bool = True) -> None:
+        super().__init__(message, hint="run the same command again: it goes on where it stopped" if again else "--force begins anew each time")
         self.exit_code = 128 + signal_number
 
 

@@ -120,6 +120,17 @@ def from_environment(environment: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
+def misspelt_variables(environment: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return the variables that nearly have the name of a setting, each with that name.
+
+    >>> misspelt_variables({"RANKCLIP_BACTH_SIZE": "3", "RANKCLIP_STORE": "s"})
+    [('RANKCLIP_BACTH_SIZE', 'RANKCLIP_BATCH_SIZE')]
+    """
+    known = [f"{PREFIX}{field.name.upper()}" for field in dataclasses.fields(Settings)]
+    unknown = sorted(name for name in environment if name.startswith(PREFIX) and name not in (*known, f"{PREFIX}CONFIG"))
+    return [(name, near) for name in unknown for near in get_close_matches(name, known, 1, 0.85)]
+
+
 def converted(name: str, value: Any, origin: str) -> Any:
     """Turn text or a TOML value into the setting's type, or say what is wrong with it."""
     kind = type(getattr(Settings(), name))

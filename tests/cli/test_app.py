@@ -145,3 +145,14 @@ def test_a_repeated_query_loads_no_runtime(squares: Path, run: Run) -> None:
 
 def test_colour_only_on_a_terminal(squares: Path, run: Run) -> None:
     assert b"\x1b" not in process("rank", "photos", "red first", "--format", "table").stdout
+
+
+def test_a_misspelt_variable_is_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANKCLIP_BACTH_SIZE", "3")
+    assert run("config", "show").err.splitlines() == ["rankclip: RANKCLIP_BACTH_SIZE is no setting", "  did you mean RANKCLIP_BATCH_SIZE?"]
+
+
+def test_refusing_the_torch_engine_does_not_load_torch(squares: Path, run: Run) -> None:
+    code = "import sys; from rankclip.cli import app; sys.argv = ['rankclip', 'rank', 'photos', 'red', '--engine', 'torch']\ntry: app.main()\nfinally: print('torch' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, env=subprocess_environment(), timeout=60)
+    assert (found.returncode, found.stdout.strip()) == (6, b"False") and b"cannot run in torch" in found.stderr

@@ -1,5 +1,6 @@
 """`embed`: what is new, unchanged, moved, copied, failed; the summary line."""
 
+import itertools
 import json
 import os
 import shutil
@@ -188,3 +189,10 @@ def test_many_links_to_one_photo_are_looked_at_once(run: Run, squares: Path, mon
     found = run("embed", "photos")
     assert summary(found.err) == "rankclip: 5 new, 0 unchanged, 400 copies"
     assert len(looks) < 20_000, "80,000 where each looks at all the others"
+
+
+def test_who_forces_is_not_promised_to_go_on(run: Run, squares: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("embed", "photos")
+    monkeypatch.setattr("rankclip.cli.console.time.monotonic", itertools.count(0, 3.0).__next__)
+    found = run("embed", "photos", "--force", "--time-limit", 1)
+    assert found.code == 0 and found.err.startswith("rankclip: stopped after 1 s (--time-limit), 5 of 5 photos are left: --force begins anew\n")

@@ -48,6 +48,11 @@ class Backbone:
     def space(self) -> Space:
         return Space(self.name, self.weights, str(self.input), self.width, self.patches, self.token_width)
 
+    def check_torch(self) -> None:
+        """Raise ModelError where the torch engine has no architecture to build."""
+        if self.folder is None or "architecture" not in self.extra:
+            raise ModelError(f"{self.name} cannot run in torch", hint=f"use --engine {self.image_engine}")
+
 
 TOY = Backbone("toy", "0" * 64, InputSpec(32, "squash"), 16, 4, 16, logit_scale=20.0, licence="MIT", image_engine="toy", text_engine="toy", null=(0.3, 0.2))
 

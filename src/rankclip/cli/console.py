@@ -216,7 +216,9 @@ class Stop:
     Between `with Stop() as stop`, `stop.event` is what long work watches; `stop.check(report)` raises Interrupted afterwards.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, again: bool = True) -> None:
+        """again: the same command goes on where it stopped."""
+        self.again = again
         self.event = threading.Event()
         self.number = 0
         self.before: dict[int, Any] = {}
@@ -241,9 +243,8 @@ class Stop:
 
     def check(self, report: EmbedReport, total: int) -> None:
         if self.event.is_set():
-            raise Interrupted(
-                f"interrupted: kept {report.new + report.again + report.copies + report.moved:,} of {total:,} new photos", signal_number=self.number
-            )
+            kept = report.new + report.again + report.copies + report.moved
+            raise Interrupted(f"interrupted: kept {kept:,} of {total:,} new photos", signal_number=self.number, again=self.again)
 
 
 class Deadline(threading.Event):

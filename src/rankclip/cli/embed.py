@@ -29,12 +29,13 @@ def embed(
     nice: Annotated[int | None, typer.Option("--nice", metavar="N", min=1, max=19, help="give way to other programs, 1 (a little) to 19 (always)")] = None,
 ) -> None:
     give_way(nice)
-    with console.Stop() as stop:
+    with console.Stop(again=not force) as stop:
         collection = given.collection(paths or [], stop)
         collection.cancel = deadline = until(time_limit, stop)
         report = collection.embed(retry_failed=given.retry_failed, force=force, allow_truncated=given.allow_truncated, dry_run=dry_run)
         if report.left and deadline.passed and not stop.event.is_set() and not given.quiet:
-            console.say(f"rankclip: stopped after {time_limit:g} s (--time-limit), {report.left:,} of {report.due:,} photos are left: the same command goes on")
+            again = "--force begins anew" if force else "the same command goes on"
+            console.say(f"rankclip: stopped after {time_limit:g} s (--time-limit), {report.left:,} of {report.due:,} photos are left: {again}")
         finish(given, collection, report, stop)
         if dry_run:
             console.say(f"rankclip: would need {collection.disk_needed(report.new) / 1e6:,.1f} MB in {collection.folder}")

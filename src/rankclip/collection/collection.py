@@ -361,6 +361,8 @@ class Collection:
 
     def _engine(self, default: str) -> Engine:
         name = default if self.settings.engine == "auto" else self.settings.engine
+        if name == "torch":
+            self.backbone.check_torch()  # importing torch takes seconds: not for a refusal
         engine: Engine = resolve(ENGINES, name, what="engine")(self.backbone, self.settings)
         return engine
 

@@ -34,8 +34,7 @@ class TorchEngine:
     """Runs open_clip towers from an installed model's folder."""
 
     def __init__(self, backbone: Backbone, settings: Settings) -> None:
-        if backbone.folder is None or "architecture" not in backbone.extra:
-            raise ModelError(f"{backbone.name} cannot run in torch", hint=f"use --engine {backbone.image_engine}")
+        backbone.check_torch()
         self.backbone, self.settings = backbone, settings
         self.device = choose_device(settings.device)
         self.precision = choose_precision(settings.precision, self.device)
