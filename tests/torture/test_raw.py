@@ -81,3 +81,11 @@ def test_a_folder_of_them_is_embedded_and_a_broken_one_named(run: Run, tmp_path:
     found = run("embed", "photos")
     assert found.code == 3 and "2 new" in found.err and "rankclip: photos/cut.dng: RAW: " in found.err
     assert run("rank", "photos", "green first").lines == ["photos/green.dng", "photos/red.jpg"]
+
+
+def test_the_reason_is_in_words(tmp_path: Path) -> None:
+    data = dng(GREEN, None)
+    (tmp_path / "short.dng").write_bytes(data[: len(data) // 3])
+    with pytest.raises(PhotoError) as error:
+        decode(str(tmp_path / "short.dng"), OPTIONS)
+    assert "b'" not in error.value.reason and error.value.reason.startswith("RAW: ")

@@ -70,7 +70,8 @@ def decode(path: str, options: DecodeOptions, known: Collection[bytes] = (), *, 
 
 
 def _blame(path: str, error: Exception, kind: str) -> PhotoError:
-    text = " ".join(str(error).split()) or type(error).__name__
+    said = error.args[0] if error.args and isinstance(error.args[0], bytes) else b""  # LibRaw's errors
+    text = " ".join((said.decode("utf-8", "replace") or str(error)).split()) or type(error).__name__
     if "truncated" in text.lower() or isinstance(error, EOFError):
         return PhotoError(path, f"{kind}: the file is cut short (--allow-truncated reads what is there)", kind="truncated")
     if isinstance(error, UnidentifiedImageError):
