@@ -301,6 +301,7 @@ class Fitted:
 
     apart: Kernel
     whole: Kernel
+    alone: bool = False  # whatever the network would add
 
 
 def with_calibration(one: TaskData) -> TaskData:
@@ -319,7 +320,7 @@ def completed(one: TaskData, data: Data, scores: np.ndarray, base: dict[str, dic
     pooled, facts = data.features.pooled[one.rows], data.features.facts[one.rows]
     fitted = fitted or Fitted(*(kernels.fit(some, pooled, facts, seed=config.seed) for some in (one, with_calibration(one))))
     apart, beside = (kernel.scores(pooled, facts) for kernel in (fitted.apart, fitted.whole))
-    task = dataclasses.replace(one.task, share=kernels.share_of_network(one, scores, beside))
+    task = dataclasses.replace(one.task, share=0.0 if fitted.alone else kernels.share_of_network(one, scores, beside))
     task = calibrated(dataclasses.replace(one, task=task), mixed(scores, apart, task.share))
     valid = one.of(VAL)
     alone = {name: metrics.srcc(one.values[valid], part[valid]) for name, part in (("network", scores), ("kernel regression", beside))}
