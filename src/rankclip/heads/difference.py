@@ -25,7 +25,6 @@ import numpy as np
 from rankclip.backbones.tokens import END, tokenize
 from rankclip.errors import ModelError
 from rankclip.heads.packs import Pack
-from rankclip.heads.sides import read
 
 MATRIX, GRAPH, AXES = "head.npz", "head.onnx", "axes.npz"
 FORMS = ("map", "whole", "tower")
@@ -78,6 +77,8 @@ def sided(texts: list[str], embed: Embed, centre: np.ndarray) -> np.ndarray:
 
     embed: plain phrases -> float32 [_, D]. centre: float32 [D].
     """
+    from rankclip.heads.sides import read  # its rules take 30 ms to compile: only where a sentence is read
+
     sides = [read(text) for text in texts]
     phrases = list(dict.fromkeys(phrase for one in sides for phrase in (*one.first, *one.second)))
     rows = dict(zip(phrases, embed(phrases) - centre, strict=True)) if phrases else {}
