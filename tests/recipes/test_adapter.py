@@ -213,11 +213,11 @@ def test_differences_teach_what_no_label_says() -> None:
 def test_things_that_are_counted_in_the_same_photos_help_each_other() -> None:
     rng = np.random.default_rng(4)
     pooled = planted.unit(rng.normal(size=(240, 16)))
-    crowded = np.exp2(1 + 6 * pooled[:, 0])  # every photo has its crowd; which thing there is, is another direction's affair
-    names = [f"number-of-{thing}" for thing in ("cups", "bowls", "cars", "trucks")]
+    crowded = np.exp2(2 + 6 * pooled[:, 0])  # every photo has its crowd; which thing there is, nothing tells
+    names = [f"number-of-{thing}" for thing in ("cups", "bowls", "cars", "trucks", "lamps", "books")]
     tasks = []
-    for number, name in enumerate(names):
-        values = np.where(pooled[:, number + 1] > np.sort(pooled[:, number + 1])[-36], np.rint(crowded), 0)
+    for name in names:
+        values = np.where(rng.random(240) < 0.2, np.rint(crowded), 0)
         made = dataclasses.replace(make_task(name, f"Rank the {name}", values, log2=True), median=1.0, spread=1.5)
         tasks.append(TaskData(made, np.arange(240), values, planted.thirds(240)))
     features = planted.table(rng.normal(size=(240, 2, 4)).astype(np.float32), pooled)
@@ -232,7 +232,7 @@ def test_things_that_are_counted_in_the_same_photos_help_each_other() -> None:
     assert reached(together) > reached(apart) + 0.1, "few photos hold a thing"
     again = read_bytes(to_bytes(together))
     assert all(np.array_equal(again[name].centres, together[name].centres) for name in names)
-    assert len(to_bytes(together)) < len(to_bytes({names[0]: together[names[0]]})) + 3 * 12_000, "the photos are written once"
+    assert len(to_bytes(together)) < len(to_bytes({names[0]: together[names[0]]})) + 5 * 12_000, "the photos are written once"
 
 
 def test_the_mix_takes_the_part_that_knows() -> None:
