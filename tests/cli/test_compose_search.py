@@ -224,7 +224,7 @@ def test_galleries_of_none_and_one(run: Run, tmp_path: Path) -> None:
 
 def test_notes_about_language_and_length(run: Run, shades: Path) -> None:
     found = run("compose-search", "photos", "photos/red.png", "der gleiche Hund am Strand, aber in blau")
-    assert found.code == 0 and len(found.lines) == 7 and "does not look like English" in found.err
+    assert found.code == 0 and len(found.lines) == 7 and "reads English only" in found.err
     found = run("compose-search", "photos", "photos/red.png", "blue " * 100)
     assert found.code == 0 and "longer than the 75 tokens that toy reads" in found.err and names(found.lines)[0] in ("blue", "darkblue")
 

@@ -19,7 +19,8 @@ from rankclip.collection.ranking import Ranked, RankOptions, cut_short, too_long
 from rankclip.composing import Compose, Composition, Material
 from rankclip.errors import InputError, ModelError, NothingToDo, PhotoError
 from rankclip.heads import packs
-from rankclip.instructions.roles import Roles, foreign, read_roles
+from rankclip.instructions.languages import language
+from rankclip.instructions.roles import Roles, read_roles
 from rankclip.registry import COMPOSERS, HEADS, check_name, load, resolve
 from rankclip.store.store import Store, View
 from rankclip.types import Explanation, Features, PhotoFacts, Ranking
@@ -174,8 +175,8 @@ def judged_again(judge: multimodal.Judge, collection: Collection, store: Store, 
 def notes_about(text: str, backbone: Backbone) -> list[str]:
     """Say what the model cannot read of an instruction."""
     notes = too_long(text, backbone)
-    if foreign(text):
-        notes.append(f"{text!r} does not look like English, the only language that rankclip understands: the order may mean little")
+    if found := language(text):
+        notes.append(f"{text!r} seems to be {found}; rankclip reads English only: this order means little; say it in English")
     return notes
 
 

@@ -142,18 +142,6 @@ WITH = re.compile(
 )  # fmt: skip
 
 
-# function words that tell a language; those that English has, too, are left out
-_ELSEWHERE = frozenset(
-    (
-        "der das den dem ein eine einen einem einer und mit ohne nicht kein keine auf im ist sind aber gleiche gleichen nur "
-        "le la les un une du avec et est sur mais dans même el los las una unos con y es en pero mismo misma il gli uno di del della senza ma stesso stessa "
-        "os um uma com sem mas mesmo "
-        "de het een met zonder maar niet och med utan samma på ett jest bez ale taki sam nie"
-    ).split()
-)  # fmt: skip
-_ENGLISH = frozenset(("the a an is are with without and but in on at of no not same has have more less it this that to from photo").split())
-
-
 @dataclass(frozen=True, slots=True)
 class Change:
     """A comparative: the result should be nearer `first` than the reference is, and farther from `last`."""
@@ -275,19 +263,6 @@ def clauses(text: str) -> list[str]:
     ['two cats and a dog', 'no people', 'darker']
     """
     return [clause.strip() for clause in SPLIT.split(text) if clause.strip()]
-
-
-def foreign(text: str) -> bool:
-    """Tell whether a text is probably not English: another script, or function words of another language.
-
-    >>> foreign("der gleiche Hund am Strand"), foreign("夜の同じ写真"), foreign("the same dog in a café")
-    (True, True, False)
-    """
-    letters = [character for character in text if character.isalpha()]
-    if letters and sum(ord(character) > 0x24F for character in letters) > 0.3 * len(letters):
-        return True
-    words = re.findall(r"[^\W\d_]+", text.lower())
-    return len(words) > 1 and sum(word in _ELSEWHERE for word in words) > max(sum(word in _ENGLISH for word in words), 0.15 * len(words))
 
 
 def bare(phrase: str, *, article: bool = True) -> str:
