@@ -27,7 +27,7 @@ from transformers import (
 
 WORDS = (
     "Describe this image in one word: Describe this sentence in one word: desribe modified image in one word: Modify this image with make it red green blue "
-    "yellow pink white cyan orange the a something circle square triangle cross bar ring pole corner same but colour"
+    "yellow pink white cyan gray the a something circle square triangle cross bar ring pole corner same but colour"
 )
 PHI = ("<s>", "<|end|>", "<|user|>", "<|assistant|>", "<image>", "<pad>")
 QWEN = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")

@@ -12,14 +12,21 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 COLOURS = {"red": (240, 20, 20), "green": (20, 220, 20), "blue": (20, 40, 240), "yellow": (240, 240, 20), "pink": (240, 20, 240), "cyan": (20, 240, 240),
-           "white": (250, 250, 250), "orange": (250, 130, 10)}  # fmt: skip
+           "white": (250, 250, 250), "gray": (110, 110, 110)}  # fmt: skip
 SHAPES = ("circle", "square", "triangle", "cross", "bar", "ring", "pole", "corner")
 SIDE, COPIES = 32, 10
+SHADES = 60  # how far each channel of a colour may be from the above: no combination can be learnt by heart
 HELD_OUT = tuple(zip(COLOURS, SHAPES, strict=True))  # every colour and every shape is seen, these eight together never
 
 
 def name(colour: str, shape: str, copy: int) -> str:
     return f"{colour}_{shape}_{copy}.png"
+
+
+def shade(colour: str, rng: np.random.Generator) -> tuple[int, int, int]:
+    """One of the shades of a colour."""
+    red, green, blue = np.clip(np.array(COLOURS[colour]) + rng.integers(-SHADES, SHADES + 1, 3), 0, 255).tolist()
+    return red, green, blue
 
 
 def draw(fill: tuple[int, int, int], shape: str, rng: np.random.Generator) -> Image.Image:
@@ -47,7 +54,7 @@ def draw(fill: tuple[int, int, int], shape: str, rng: np.random.Generator) -> Im
 
 
 def tinted(shape: str, rng: np.random.Generator) -> Image.Image:
-    """A shape in a colour that has no name here, nothing like the one that it is never seen in."""
+    """A shape in a colour that has no name here, further than any shade from the one that it is never seen in."""
     never = np.array([COLOURS[colour] for colour, held in HELD_OUT if held == shape][0])
     while (tint := rng.integers(0, 256, 3)).max() < 100 or np.linalg.norm(tint - never) < 120:
         pass
@@ -55,12 +62,12 @@ def tinted(shape: str, rng: np.random.Generator) -> Image.Image:
 
 
 def confetti(colour: str, rng: np.random.Generator) -> Image.Image:
-    """Small rectangles in one of the colours: none of the shapes."""
-    picture = Image.new("RGB", (SIDE, SIDE))
+    """Small rectangles in a shade of one of the colours: none of the shapes."""
+    picture, fill = Image.new("RGB", (SIDE, SIDE)), shade(colour, rng)
     pen = ImageDraw.Draw(picture)
     for _ in range(rng.integers(3, 7)):
         (x, y), (w, h) = rng.integers(0, SIDE - 6, 2).tolist(), rng.integers(4, 13, 2).tolist()
-        pen.rectangle([(x, y), (x + w, y + h)], fill=COLOURS[colour])
+        pen.rectangle([(x, y), (x + w, y + h)], fill=fill)
     return picture
 
 
@@ -70,17 +77,17 @@ def changes(colour: str, shape: str) -> Iterator[tuple[str, str, str]]:
     yield from ((f"make it a {new}", colour, new) for new in SHAPES if new != shape)
 
 
-def make(folder: Path, *, copies: int = COPIES, others: int = 0) -> tuple[Path, Path]:
+def make(folder: Path, *, copies: int = COPIES, others: int = 0, seed: int = 0) -> tuple[Path, Path]:
     """Draw all pictures; returns a caption file and a triplet file. The held-out combinations are only looked for in validation.
 
     others: pictures of each shape without a colour's name, and of each colour without a shape, for the captions alone.
     """
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
     combinations = list(itertools.product(COLOURS, SHAPES))
     for colour, shape in combinations:
         for copy in range(copies):
-            draw(COLOURS[colour], shape, rng).save(folder / name(colour, shape, copy))
+            draw(shade(colour, rng), shape, rng).save(folder / name(colour, shape, copy))
     seen = [one for one in combinations if one not in HELD_OUT]
     captions = [{"path": name(c, s, i), "caption": f"a {c} {s}", "split": "train"} for c, s in seen for i in range(copies)]
     for text, paint in [(f"a {s}", partial(tinted, s)) for s in SHAPES] + [(f"something {c}", partial(confetti, c)) for c in COLOURS]:

@@ -72,6 +72,18 @@ def test_mllm_embeds_into_a_space_of_its_own_and_only_what_is_new(auto: Run, sha
     assert np.abs(stored - engine.embed(pixels, None)).max() < 5e-4, "float16 in the store"
 
 
+def test_mllm_gives_the_same_vector_from_the_store_and_fresh(auto: Run, shades: Path, tmp_path: Path) -> None:
+    engine = engine_of(mllm_models.llava(tmp_path / "wide", width=256))  # of 1/16 each: float16 is then exact to 3e-5
+    assert auto("embed", "photos", "--model", f"mllm:{tmp_path / 'wide'}").code == 0
+    with Store.open(tmp_path / "store") as store:
+        view, files = store.view(engine.backbone.space), store.catalogue.files_in(str(shades))
+        assert len(files) == 6
+        for name, file in files.items():
+            pixels = decode(str(shades / name), DecodeOptions(engine.backbone.input)).pixels
+            stored = view.read_embeddings(view.rows_of(np.array([file.content])))[0]
+            assert np.abs(stored - engine.embed(pixels, None)).max() < 1e-4
+
+
 def test_mllm_composes_in_its_own_space(auto: Run, shades: Path, llava: Path) -> None:
     model = f"mllm:{llava}"
     found = auto("compose-search", "photos", "photos/red.png", "make it blue", "--model", model, "--with-reference", "--json")
@@ -188,6 +200,15 @@ def test_mllm_learns_from_what_a_language_model_wrote(auto: Run, llava: Path, tm
     found = auto(*words, "--run", tmp_path / "run", "--dry-run")
     assert found.code == 0 and "stage 2: 5 triplets to train" in found.text, found.err
     assert len((tmp_path / "run/written.jsonl").read_text().splitlines()) == 5
+
+
+def test_mllm_learns_from_what_rules_write(auto: Run, llava: Path, tmp_path: Path) -> None:
+    captions = tmp_path / "world/captions.jsonl"
+    mllm_world.make(tmp_path / "world", copies=3)
+    captions.write_text(captions.read_text().replace(', "split": "train"', ""))
+    found = auto("finetune", "composer", "--mllm", llava, "--captions", captions, "--dry-run")
+    assert found.code == 0, found.err
+    assert int(found.text.split("stage 2: ")[1].split()[0].replace(",", "")) > 20
 
 
 def engine_of_name(name: str) -> MllmEngine:

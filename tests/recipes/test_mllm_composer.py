@@ -84,10 +84,24 @@ def test_a_text_that_comes_twice_is_never_its_own_negative() -> None:
     assert step.texts == ("a red bar", "a blue bar") and step.own.tolist() == [0, 1, 0]
 
 
+def test_a_query_is_held_against_the_photos_that_show_what_it_asks_for() -> None:
+    torch.manual_seed(0)
+    rows = [Row(Path("a"), "", "red", ""), Row(Path("b"), "", "blue", ""), Row(Path("c"), "", "red", ""), Row(Path("d"), "make it red", "red", "blue"),
+            Row(Path("e"), "make it pink", "pink", "")]  # fmt: skip
+    step, z = Step.of(rows), torch.nn.functional.normalize(torch.randn(8, 7), dim=-1)
+    assert step.alone.tolist() == [True, True, True, False, False] and step.texts == ("red", "blue", "pink")
+    own, alone = torch.from_numpy(step.own), torch.from_numpy(step.alone)
+    a, b, c = ((z[3] @ z[i] / 0.05).exp() for i in range(3))
+    wanted = -((a + c) / (a + b + c)).log() / 2  # of two queries one has photos
+    assert torch.allclose(mllm_composer.contrast_photos(z, own, alone, 0.05), wanted, atol=1e-5)
+    assert mllm_composer.contrast_photos(z, own, torch.ones(5, dtype=torch.bool), 0.05) == 0, "stage 1 asks for no changes"
+    assert mllm_composer.contrast_photos(z, own, torch.zeros(5, dtype=torch.bool), 0.05) == 0, "nor are there always photos alone"
+
+
 def test_gradient_caching_equals_the_plain_loss(checkpoint: Path, world: Path) -> None:
     engine = open_engine(checkpoint)
     data = data_of(world)
-    pixels, step = mllm_composer.reader(engine), Step.of(data.change[:7])
+    pixels, step = mllm_composer.reader(engine), Step.of([*data.change[:7], *data.align[:3], replace(data.align[4], caption=data.change[0].caption)])
     model = mllm_composer.with_lora(engine, Config(dropout=0.0, rank=4))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -95,23 +109,80 @@ def test_gradient_caching_equals_the_plain_loss(checkpoint: Path, world: Path) -
                 parameter.normal_(std=0.1)
     model.train()
     whole, places = mllm_composer.parts_of(engine, step, pixels, 100, ALONE)
-    plain = mllm_composer.contrast(torch.cat([engine.states(part) for part in whole]), torch.from_numpy(step.own), 0.05)
+    states, own, alone = torch.cat([engine.states(part) for part in whole]), torch.from_numpy(step.own), torch.from_numpy(step.alone)
+    beside = 2 * mllm_composer.contrast_photos(states, own, alone, 0.05)
+    plain = mllm_composer.contrast(states, own, 0.05) + beside
     plain.backward()
     wanted = gradients(model)
-    model.zero_grad()
-    loss = mllm_composer.backward(engine, step, pixels, Config(part=2), ALONE, seed=0)
     assert len(whole) == 2 and places.tolist() == list(range(len(step.rows) + len(step.texts)))
-    assert abs(loss - float(plain.detach())) < 1e-5 and wanted.abs().max() > 1e-3
-    assert (gradients(model) - wanted).abs().max() < 1e-5 * max(1.0, float(wanted.abs().max()))
+    assert wanted.abs().max() > 1e-3 and beside > 0.1, "both terms count"
+    for part in (2, 5, 100):  # the last ones are run once, as many as fit: one part, two, all
+        model.zero_grad()
+        loss = mllm_composer.backward(engine, step, pixels, Config(part=part, photos=2.0), ALONE, seed=0)
+        assert abs(loss - float(plain.detach())) < 1e-5
+        assert (gradients(model) - wanted).abs().max() < 1e-5 * max(1.0, float(wanted.abs().max()))
+
+
+def test_gradient_caching_keeps_what_fits() -> None:
+    parts = [{"input_ids": torch.zeros(size, 3)} for size in (4, 4, 3, 2)]
+    assert [mllm_composer.fitting(parts, size) for size in (1, 4, 5, 8, 9, 12, 13)] == [3, 3, 2, 2, 1, 1, 0]
+
+
+def test_a_batch_of_256_holds_no_more_activations_than_a_part(llava: Path, world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, data = open_engine(llava), data_of(world, change=256)
+    step, states, sizes = Step.of(data.change), engine.states, []
+    mllm_composer.with_lora(engine, SMALL)
+    monkeypatch.setattr(engine, "states", lambda part: sizes.append((len(part["input_ids"]), torch.is_grad_enabled())) or states(part))
+    mllm_composer.backward(engine, step, mllm_composer.reader(engine), Config(part=32), ALONE, seed=0)
+    learning = [size for size, learns in sizes if learns]
+    assert len(step.rows) == 256 and max(size for size, _ in sizes) == 32 and sum(learning) == 256 + len(step.texts)
+
+    def full(part: object) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    monkeypatch.setattr(engine, "states", full)
+    with pytest.raises(ModelError, match="not enough memory on cpu for 32 prompts") as caught:
+        mllm_composer.backward(engine, step, mllm_composer.reader(engine), Config(part=32), ALONE, seed=0)
+    assert "--set part=16" in caught.value.hint
+
+
+def test_activation_checkpointing_changes_no_gradient(checkpoint: Path, world: Path) -> None:
+    found, passes = [], []
+    for checkpointing in (True, False):
+        engine, data = open_engine(checkpoint), data_of(world)
+        torch.manual_seed(0)
+        model = mllm_composer.with_lora(engine, replace(SMALL, checkpointing=checkpointing))
+        model.train()
+        seen: list[int] = []
+        engine.model.language_model.layers[0].mlp.register_forward_pre_hook(lambda *given, seen=seen: seen.append(1))
+        mllm_composer.backward(engine, Step.of(data.change[:4]), mllm_composer.reader(engine), replace(SMALL, part=99), ALONE, seed=0)
+        found.append(gradients(model))
+        passes.append(len(seen))
+    assert torch.allclose(*found, atol=1e-6) and found[0].abs().max() > 1e-4
+    assert passes == [4, 2], "what checkpointing saves in memory it computes again"
 
 
 def test_stage_two_keeps_some_of_stage_one(world: Path) -> None:
     data, config = data_of(world), replace(SMALL, mix=0.25)
     plan = [*mllm_composer.epochs_of("align", data.align, 1, config), *mllm_composer.epochs_of("change", data.change, 1, config)]
-    steps = [mllm_composer.rows_at(data, place, config, number) for number, place in enumerate(plan)]
+    shows = mllm_composer.captions_shown(data.align)
+    steps = [mllm_composer.rows_at(data, shows, place, config, number) for number, place in enumerate(plan)]
     assert [[bool(row.instruction) for row in rows].count(True) for rows in steps] == [0, 0, 8, 8, 8, 8]
     assert [len(rows) for rows in steps] == [8, 8, 10, 10, 10, 10]
-    assert steps == [mllm_composer.rows_at(data, place, config, number) for number, place in enumerate(plan)], "a resumed run draws the same"
+    assert steps == [mllm_composer.rows_at(data, shows, place, config, number) for number, place in enumerate(plan)], "a resumed run draws the same"
+
+
+def test_every_other_photo_of_stage_one_shows_what_a_triplet_asks_for(world: Path) -> None:
+    data, config = data_of(world, align=999), replace(SMALL, mix=1.0)
+    shows, places = mllm_composer.captions_shown(data.align), mllm_composer.epochs_of("change", data.change, 1, config)
+    steps = [Step.of(mllm_composer.rows_at(data, shows, place, config, number)) for number, place in enumerate(places)]
+    assert len(data.align) == 112 and len(steps) == 4
+    for step in steps:
+        asked = {row.caption for row in step.rows if row.instruction}
+        assert [row.caption in asked for row in step.rows[8::2]] == [True] * 4
+    unseen = replace(data, align=(replace(data.align[0], caption="what nothing asks for"),))
+    rows = mllm_composer.rows_at(unseen, mllm_composer.captions_shown(unseen.align), places[0], config, 0)
+    assert rows[8:] == [unseen.align[0]] * 8
 
 
 # ---------------------------------------------------------------- a run
@@ -239,4 +310,4 @@ def test_what_cannot_be_learnt_or_tuned(llava: Path, world: Path, tmp_path: Path
 def test_every_setting_is_in_the_manual() -> None:
     page = (Path(__file__).resolve().parents[2] / "docs/mllm.md").read_text(encoding="utf-8")
     wanted = [f"| `{one.name}` | {str(one.default).lower()} |" for one in fields(Config)]
-    assert len(wanted) == 17 and [row for row in wanted if row not in page] == []
+    assert len(wanted) == 18 and [row for row in wanted if row not in page] == []

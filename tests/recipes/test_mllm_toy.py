@@ -15,7 +15,7 @@ from rankclip.settings import Settings
 from rankclip.training import composer_gather, mllm_composer, mllm_job
 from rankclip.training.mllm_composer import Config, Data
 
-LEARN = Config(align_epochs=2, epochs=1, batch=48, mix=1.0, part=256, rate=3e-3, warmup=30, rank=32, alpha=64, dropout=0.0, checkpointing=False,
+LEARN = Config(align_epochs=1, epochs=1, batch=48, mix=1.0, part=256, rate=3e-3, warmup=30, rank=32, alpha=64, dropout=0.0, checkpointing=False,
                save_every=10_000)  # fmt: skip
 
 
@@ -27,7 +27,7 @@ def recall_of_texts(engine: MllmEngine, data: Data) -> float:
 
 @pytest.mark.slow
 def test_mllm_learns_changes_to_combinations_that_it_has_never_seen(tmp_path: Path) -> None:
-    captions, changes = mllm_world.make(tmp_path, copies=60, others=300)
+    captions, changes = mllm_world.make(tmp_path, copies=45, others=300)
     data = mllm_job.gathered(triplets.read(changes), composer_gather.read_captions(captions), tmp_path)
     held = {f"a {colour} {shape}" for colour, shape in mllm_world.HELD_OUT}
     learnt = [*data.align, *data.change]
@@ -43,5 +43,5 @@ def test_mllm_learns_changes_to_combinations_that_it_has_never_seen(tmp_path: Pa
     after = recall_of_texts(engine, data)
     first, fifth = (report["after"][name]["value"] for name in ("R@1", "R@5"))
     assert report["before"]["R@1"]["value"] < 0.1 and before < 0.1, "chance is 2 of 71 photos, and 1 of 64 captions"
-    assert after > 0.9 and fifth > 0.9
-    assert first > 0.6, "the right photo at the very first place is still missed in places: see docs/mllm.md"
+    assert fifth > 0.95
+    assert first > 0.8 and after > 0.8, "on average nine of ten at the very first place, which differs between seeds and machines: see docs/mllm.md"

@@ -3,18 +3,19 @@
 Data: photos with captions (stage 1) and triplets of photo, instruction and target caption (stage 2), the photo's own caption as hard negative.
 Stage 1 aligns photos and texts: a photo -> its caption. Stage 2 learns the change: photo and instruction -> the target's caption, and not the
 original one, with some of stage 1 mixed in. Both use the same loss, cross-entropy over cosines at temperature 0.05 against all captions of the
-batch. The language model learns through LoRA; vision tower and projector stay as they are. Metric: recall on held-out triplets, over photos where
-they have targets.
+batch. In stage 2 a query is held against the batch's photos alone, too, where some show what it asks for: by captions only, queries and photos are
+free in every direction that no caption takes, and a query stays near photos like the one it came from. The language model learns through LoRA;
+vision tower and projector stay as they are. Metric: recall on held-out triplets, over photos where they have targets.
 Source: InstructCIR (2412.05756), section 3.2, and the loss of its released code; gradient caching: Gao et al. 2021 (2101.06983). Deviations: a
-text that a batch names twice is one column, so that it is never its own negative; stage 2 keeps some of stage 1; LoRA's size, rates and lengths,
-which are not published, are ours.
+text that a batch names twice is one column, so that it is never its own negative; stage 2 keeps some of stage 1, and its photos are targets as
+well; LoRA's size, rates and lengths, which are not published, are ours.
 
 Shape letters: B photos of a step, M different texts of a step, N = B + M, D embedding width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -52,6 +53,7 @@ class Config:
     epochs: int = 3  # stage 2
     batch: int = 256  # photos of a step, over all processes; gradient caching makes its size independent of memory
     mix: float = 0.25  # of stage 1's rows beside a batch of stage 2, so that photos alone stay near their captions
+    photos: float = 1.0  # weight of the photos among these that show what a triplet asks for, as targets beside the captions; 0: captions only
     part: int = 8  # prompts in memory at once
     rate: float = 1e-4
     warmup: int = 50  # steps
@@ -101,16 +103,21 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Photos with instructions, the different texts they are held against, and which of these is right for each: int64 [B]."""
+    """Photos with instructions, the different texts they are held against, and which of these is right for each: int64 [B].
+
+    alone: bool [B], the photos without an instruction.
+    """
 
     rows: tuple[Row, ...]
     texts: tuple[str, ...]
     own: np.ndarray
+    alone: np.ndarray
 
     @classmethod
     def of(cls, rows: Sequence[Row]) -> Step:
         texts = tuple(dict.fromkeys([*(row.caption for row in rows), *(row.original for row in rows if row.original)]))
-        return cls(tuple(rows), texts, np.array([texts.index(row.caption) for row in rows], np.int64))
+        own = np.array([texts.index(row.caption) for row in rows], np.int64)
+        return cls(tuple(rows), texts, own, np.array([not row.instruction for row in rows]))
 
 
 def contrast(embeddings: Tensor, own: Tensor, temperature: float) -> Tensor:
@@ -119,30 +126,54 @@ def contrast(embeddings: Tensor, own: Tensor, temperature: float) -> Tensor:
     return F.cross_entropy(queries @ texts.T / temperature, own)
 
 
+def contrast_photos(embeddings: Tensor, own: Tensor, alone: Tensor, temperature: float) -> Tensor:
+    """Cross-entropy of each query over the step's photos alone; right are all that show its caption, and a query that has none counts nothing.
+
+    embeddings: [B + M, D], unit rows.    own: int64 [B].    alone: bool [B].    Returns the mean over all queries, 0 without photos or queries.
+    """
+    photos, queries = (embeddings[: len(own)][one] for one in (alone, ~alone))
+    right = own[~alone][:, None] == own[alone]  # [Q, P]
+    asked = right.any(dim=1)
+    logits = queries[asked] @ photos.T / temperature
+    return (logits.logsumexp(dim=1) - logits.masked_fill(~right[asked], -torch.inf).logsumexp(dim=1)).sum() / max(1, len(queries))
+
+
 Part = dict[str, Any]
 Forward = Callable[[Part], Tensor]
 
 
-def cached_backward(parts: Sequence[Part], forward: Forward, loss_of: Callable[[Tensor], Tensor], seed: int) -> Tensor:
-    """Gradients of a loss over all parts together, with one part's activations in memory at a time; returns the loss.
+def cached_backward(parts: Sequence[Part], forward: Forward, loss_of: Callable[[Tensor], Tensor], seed: int, size: int = 1) -> Tensor:
+    """Gradients of a loss over all parts together, with at most `size` prompts' activations in memory at a time; returns the loss.
 
     First every part is embedded without gradients, then the loss says what each embedding should change, then each part is run again for its own
-    weights' share. Dropout falls the same in both passes.    Source: Gao et al. 2021, section 3.2.
+    weights' share; the last parts, as many as fit together, are run only once. Dropout falls the same in both passes.
+    Source: Gao et al. 2021, section 3.2.
     """
 
     def run(number: int) -> Tensor:
         torch.manual_seed(seed + number)
         return forward(parts[number])
 
+    once = fitting(parts, size)
     with torch.no_grad():
-        found = [run(number) for number in range(len(parts))]
-    leaf = torch.cat(found).requires_grad_()
+        found = [run(number) for number in range(once)]
+    kept = [run(number) for number in range(once, len(parts))]
+    leaf = torch.cat([*found, *(one.detach() for one in kept)]).requires_grad_()
     loss = loss_of(leaf)
     loss.backward()
     assert leaf.grad is not None
-    for number, gradient in enumerate(leaf.grad.split([len(part) for part in found])):
-        (run(number) * gradient).sum().backward()
+    shares = leaf.grad.split([len(one) for one in (*found, *kept)])
+    torch.autograd.backward(kept, list(shares[once:]))
+    kept.clear()
+    for number in range(once):
+        run(number).backward(shares[number])
     return loss.detach()
+
+
+def fitting(parts: Sequence[Part], size: int) -> int:
+    """The first of the last parts that hold at most `size` prompts together; at least the last one does."""
+    counts = np.array([len(part["input_ids"]) for part in parts])
+    return min(len(parts) - 1, int((counts[::-1].cumsum()[::-1] > size).sum()))
 
 
 def parts_of(engine: MllmEngine, step: Step, pixels: Callable[[Sequence[Path]], np.ndarray], size: int, team: runs.Team) -> tuple[list[Part], Tensor]:
@@ -165,7 +196,7 @@ def parts_of(engine: MllmEngine, step: Step, pixels: Callable[[Sequence[Path]], 
 def backward(engine: MllmEngine, step: Step, pixels: Callable[[Sequence[Path]], np.ndarray], config: Config, team: runs.Team, seed: int) -> float:
     """Put the gradients of one step on the model; the same ones whatever the number of processes. Returns the loss."""
     parts, places = parts_of(engine, step, pixels, config.part, team)
-    places, own = places.to(team.device), torch.from_numpy(step.own).to(team.device)
+    places, own, alone = (given.to(team.device) for given in (places, torch.from_numpy(step.own), torch.from_numpy(step.alone)))
 
     def loss_of(mine: Tensor) -> Tensor:
         whole = torch.zeros(len(step.rows) + len(step.texts), mine.shape[1], device=mine.device)  # [N, D]
@@ -173,10 +204,11 @@ def backward(engine: MllmEngine, step: Step, pixels: Callable[[Sequence[Path]], 
         if team.size > 1:
             distributed.all_reduce(whole)  # each row comes from one process
         whole = whole.index_copy(0, places, mine)  # own rows with their gradients
-        return contrast(whole, own, config.temperature) * team.size  # the mean over the processes then is the sum over all rows
+        loss = contrast(whole, own, config.temperature) + config.photos * contrast_photos(whole, own, alone, config.temperature)
+        return loss * team.size  # the mean over the processes then is the sum over all rows
 
     try:
-        loss = cached_backward(parts, engine.states, loss_of, seed)
+        loss = cached_backward(parts, engine.states, loss_of, seed, config.part)
     except torch.OutOfMemoryError as error:
         raise ModelError(f"{engine.backbone.name}: not enough memory on {engine.device} for {config.part} prompts at once",
                          hint=f"try --set part={max(1, config.part // 2)}; the batch stays as it is") from error  # fmt: skip
@@ -206,6 +238,7 @@ def train(
     optimiser = torch.optim.AdamW(runs.decay_groups(model, config.rate, config.decay))
     peaks = [group["lr"] for group in optimiser.param_groups]
     plan = [*epochs_of("align", data.align, config.align_epochs, config), *epochs_of("change", data.change, config.epochs, config)]
+    shows = captions_shown(data.align)
     first, best, stale = 0, -1.0, 0
     chosen = weights_of(model)
     if (state := runs.load(folder / runs.LAST)) is not None:
@@ -224,7 +257,7 @@ def train(
         for group, peak in zip(optimiser.param_groups, peaks, strict=True):
             group["lr"] = peak * runs.warm_cosine(place.number, place.count, warmup=config.warmup)
         model.train()
-        rows = rows_at(data, place, config, number)
+        rows = rows_at(data, shows, place, config, number)
         optimiser.zero_grad(set_to_none=True)
         loss = backward(engine, Step.of(rows), pixels, config, team, seed=(config.seed * 7919 + number) << 16)
         team.average_gradients(p for p in model.parameters() if p.requires_grad)
@@ -276,13 +309,28 @@ def epochs_of(stage: str, rows: Sequence[Row], epochs: int, config: Config) -> l
     return found
 
 
-def rows_at(data: Data, place: Place, config: Config, number: int) -> list[Row]:
-    """The examples of a step; in stage 2 some of stage 1 are among them."""
+def rows_at(data: Data, shows: Mapping[str, Sequence[int]], place: Place, config: Config, number: int) -> list[Row]:
+    """The examples of a step; in stage 2 some of stage 1 are among them, and every other of these shows what one of the triplets asks for.
+
+    shows: caption -> rows of stage 1 that have it; a triplet whose caption no photo has gets any photo.
+    """
     rows = [(data.align if place.stage == "align" else data.change)[i] for i in place.rows.tolist()]
     if place.stage == "align" or not data.align:
         return rows
-    more = np.random.default_rng([config.seed, number, 1]).integers(0, len(data.align), round(config.mix * len(rows)))
+    rng = np.random.default_rng([config.seed, number, 1])
+    more = rng.integers(0, len(data.align), round(config.mix * len(rows)))
+    for i, j in enumerate(rng.integers(0, len(rows), len(more[::2])).tolist()):
+        if found := shows.get(rows[j].caption):
+            more[2 * i] = found[int(rng.integers(0, len(found)))]
     return rows + [data.align[i] for i in more.tolist()]
+
+
+def captions_shown(rows: Sequence[Row]) -> dict[str, list[int]]:
+    """Caption -> the rows that have it."""
+    found: dict[str, list[int]] = {}
+    for i, row in enumerate(rows):
+        found.setdefault(row.caption, []).append(i)
+    return found
 
 
 def check(engine: MllmEngine, data: Data) -> None:

@@ -77,7 +77,10 @@ class MllmJob:
 
 
 def gathered(rows: Sequence[Triplet], captioned: Sequence[Captioned], root: Path) -> Data:
-    """Sort what the files say into stages; photos that are not there are left out. Raises InputError where none is."""
+    """Sort what the files say into stages; photos that are not there are left out. Raises InputError where none is.
+
+    A target photo is a photo with a caption to stage 1, which in stage 2 lies beside the triplets that ask for it.
+    """
     there = set(paths_of(rows, captioned, root))
 
     def has(path: str) -> bool:
@@ -87,9 +90,11 @@ def gathered(rows: Sequence[Triplet], captioned: Sequence[Captioned], root: Path
     usable = [row for row in rows if has(row.reference)]
     change = [Row(root / row.reference, row.instruction, row.caption, row.original) for row in usable
               if row.caption and split_of(row.reference, row.split) == "train"]  # fmt: skip
+    align += [Row(root / name, "", row.caption, "") for row in usable if row.caption and split_of(row.reference, row.split) == "train"
+              for name in row.targets if has(name) and split_of(name, row.split) == "train"]  # fmt: skip
     val = [replace(row, targets=tuple(name for name in row.targets if has(name) and name != row.reference)) for row in usable
            if split_of(row.reference, row.split) == "val"]  # fmt: skip
-    return Data(tuple(align), tuple(change), tuple(row for row in val if row.targets or row.caption), root)
+    return Data(tuple(dict.fromkeys(align)), tuple(change), tuple(row for row in val if row.targets or row.caption), root)
 
 
 def told(outcome: Outcome) -> list[str]:
