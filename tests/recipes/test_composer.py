@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from tests.conftest import ROOT
@@ -23,7 +24,7 @@ from rankclip.training import composer as recipe
 from rankclip.training.composer import Config
 from rankclip.training.composer_data import Data, Photos, Texts, Triplets, as_told, baselines, measured
 from rankclip.training.composer_gather import Captioned, searched, split_of, triplets_from_captions
-from rankclip.training.models.composer import KINDS, ComposerLoss, LossConfig, Mean, Shapes, SmallCombiner, build
+from rankclip.training.models.composer import KINDS, TOKEN_READERS, ComposerLoss, LossConfig, Mean, Shapes, SmallCombiner, build
 from rankclip.training.models.composer import Config as ModelConfig
 from rankclip.types import Features
 
@@ -262,6 +263,24 @@ def test_captions_alone_give_triplets_of_each_split() -> None:
     assert all(row.targets == (f"{int(row.instruction.split()[-1]):03}.jpg",) and row.reference not in row.targets for row in told)
     assert any("make it" in row.instruction for row in rows) and any("in place of" in row.instruction for row in rows)
     assert triplets_from_captions(photos, seed=1) == rows
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_head_is_written_at_half_the_size(data: Data, kind: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    shown = data if kind in TOKEN_READERS else recipe.without_tokens(data)
+    model = build(shown.shapes, Config(kind).model()).eval()
+    graph, rows = recipe.export(model, shown), np.arange(40)
+    matrices = sum(one.weight.numel() for one in model.modules() if type(one) is torch.nn.Linear)
+    others = sum(one.numel() for one in model.parameters()) - matrices
+    assert len(graph) < 2 * matrices + 4 * others + 60_000
+    given = recipe.inputs(shown, shown.val.reference[rows], shown.val.instruction[rows], torch.device("cpu"))
+    with torch.no_grad():
+        wanted = model(*given).numpy()
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    named = dict(zip(("tokens", "pooled", "states", "real", "text"), given, strict=True))
+    (got,) = session.run(None, {one.name: named[one.name].numpy() for one in session.get_inputs()})
+    assert ((wanted * got).sum(axis=1) > 0.9999).all()
 
 
 def test_validation_searches_every_photo_of_its_side() -> None:

@@ -410,7 +410,7 @@ def figure_row(one: Figure) -> dict[str, float]:
 
 
 def export(model: nn.Module, data: Data) -> bytes:
-    """Write the head as ONNX with sizes of batch, patches and tokens left open."""
+    """Write the head as ONNX, matrices in half precision, with sizes of batch, patches and tokens left open."""
     rows = np.zeros(2, np.int64)
     given = inputs(data, data.val.reference[rows], data.val.instruction[rows], torch.device("cpu"))
     names = ("tokens", "pooled", "states", "real", "text")
@@ -418,5 +418,6 @@ def export(model: nn.Module, data: Data) -> bytes:
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracer's remarks on sizes that are fixed here, such as the number of queries
         path = Path(folder) / "head.onnx"
-        torch.onnx.export(model.eval(), given, str(path), input_names=list(names), output_names=["query"], dynamic_axes=axes, opset_version=18, dynamo=False)
+        torch.onnx.export(models.halved(model).eval(), given, str(path), input_names=list(names), output_names=["query"], dynamic_axes=axes, opset_version=18,
+                          dynamo=False, do_constant_folding=False)  # folding would widen the matrices again  # fmt: skip
         return path.read_bytes()

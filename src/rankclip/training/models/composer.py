@@ -8,6 +8,7 @@ D embedding width.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -200,7 +201,7 @@ class FlowHead(nn.Module):
         return F.normalize(text + self.velocity(text, torch.zeros_like(text[:, :1]), pooled), dim=-1)
 
 
-# ---------------------------------------------------------------- several as one
+# ---------------------------------------------------------------- several as one, and half the size
 
 
 class Mean(nn.Module):
@@ -214,6 +215,29 @@ class Mean(nn.Module):
         """See `ComposerTransformer`."""
         queries = torch.stack([member(tokens, pooled, states, real, text) for member in self.members])  # [members, B, D]
         return F.normalize(queries.sum(dim=0), dim=-1)
+
+
+class HalfLinear(nn.Module):
+    """A linear layer whose matrix is kept in half precision and widened where it is used: half the file, the same arithmetic."""
+
+    def __init__(self, layer: nn.Linear) -> None:
+        super().__init__()
+        self.register_buffer("weight", layer.weight.detach().half())  # [out, in]
+        self.bias = layer.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = cast(Tensor, self.weight)
+        return F.linear(x, weight.to(x.dtype), self.bias)
+
+
+def halved(model: nn.Module) -> nn.Module:
+    """A copy with every `nn.Linear` kept in half precision."""
+    copied = copy.deepcopy(model)
+    for parent in list(copied.modules()):
+        for name, child in parent.named_children():
+            if type(child) is nn.Linear:
+                setattr(parent, name, HalfLinear(child))
+    return copied
 
 
 # ---------------------------------------------------------------- loss
