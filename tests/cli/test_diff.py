@@ -269,8 +269,9 @@ def test_the_documentation_shows_what_the_program_says(run: Run, pictures: Path)
 
 
 def statements(printed: str) -> list[str]:
-    """Lines without numbers and stars, which differ a little from machine to machine."""
-    return [" ".join(re.sub(r"[\d.,%*]+", "#", line.replace("*", "")).split()) for line in printed.strip().splitlines() if line.strip()]
+    """Lines without numbers and stars, which differ a little from machine to machine, and without what the adapter reads ("by about 32 of 100")."""
+    lines = [line for line in printed.strip().splitlines() if line.strip() and " by about " not in line]
+    return [" ".join(re.sub(r"[\d.,%*]+", "#", line.replace("*", "")).split()) for line in lines]
 
 
 def test_the_shipped_head_knows_the_vocabulary_and_fits_its_size(run: Run) -> None:
