@@ -33,17 +33,26 @@ def shown(figure: dict[str, float], digits: int = 3) -> str:
 
 
 def adapter(found: dict[str, Any]) -> list[str]:
-    """Each task on its validation photos; rated and degraded photos apart; five folds where the validation split is small; ablations."""
+    """Each task on its validation photos; degraded photos; five folds where the validation split is small (all counting is); ablations."""
     rows = ["| task | photos | SRCC | its network alone, its kernel regression alone | MAE | in the 80 % interval | best without training, SRCC |",
             "|---|---|---|---|---|---|---|"]  # fmt: skip
     for task, figures in found.items():
-        if "SRCC" in figures:
+        if "SRCC" in figures and not task.startswith("number-of"):
             best = figures["best baseline"]
             alone = ", ".join(f"{value:.3f}" for value in figures["SRCC alone"].values())
             rows.append(f"| {task} | {figures['photos']} | {shown(figures['SRCC'])} | {alone} | {figures['MAE']['value']:.3g} | {figures['coverage']:.0%} | "
                         f"{best} {figures['baselines'][best]['SRCC']:.3f} |")  # fmt: skip
-    rows += [f"| quality, {part} only | {one['photos']} | {shown(one)} | | | | |" for part, one in found.get("quality apart", {}).items()]
-    return [*rows, *folds(found.get("five folds", {})), *ablations(found.get("ablations", {}))]
+    return [*rows, *degraded(found.get("degradations", {})), *folds(found.get("five folds", {})), *ablations(found.get("ablations", {}))]
+
+
+def degraded(found: dict[str, Any]) -> list[str]:
+    """Degraded validation photos: by fault within the series of one photo, and over all."""
+    if not found:
+        return []
+    rows = ["", "| quality, degraded photos of the validation split | series | SRCC |", "|---|---|---|"]
+    rows += [f"| one photo from clean to strongest: {name} | {one['series']} | {shown(one)} |" for name, one in found["within a photo's series"].items()]
+    every = found["over all photos"]
+    return [*rows, f"| all {every['photos']:,} photos at once, by strength | | {shown(every)} |"]
 
 
 def folds(found: dict[str, Any]) -> list[str]:

@@ -22,7 +22,7 @@ import paraphrases
 import photos
 import torch
 from PIL import Image
-from wordings import WORDINGS
+from wordings import WORDINGS, counting
 
 from rankclip.collection import Collection, features
 from rankclip.evaluation import labels
@@ -32,7 +32,6 @@ from rankclip.heads import packs
 from rankclip.heads.adapter import GRAPH, KERNELS_ALONE, MATCHER, Task
 from rankclip.heads.kernel import KERNELS, Kernel, read_bytes, to_bytes
 from rankclip.heads.packs import HeadCard
-from rankclip.heads.wording import Wording
 from rankclip.settings import Settings
 from rankclip.training import adapter, kernels, labelled, matcher, runs
 from rankclip.training.adapter import Config, Fitted, with_calibration
@@ -73,6 +72,7 @@ class Run:
         self.shared, self.out = options.shared, options.out
         changes = dict(one.split("=", 1) for one in options.set)
         self.config = runs.configured(Config(epochs=options.epochs, steps_an_epoch=options.steps, patience=6), changes, "--set")
+        self.only_tasks = tuple(options.only.split(",")) if options.only else ()
         torch.set_num_threads(options.threads)
 
     # ------------------------------------------------------------ stages
@@ -124,7 +124,11 @@ class Run:
         """Fit the kernel regressions beside the network, choose shares, calibrate and measure."""
         data, graph = self.data(), (self.out / GRAPH).read_bytes()
         beside: dict[str, Kernel] = {}
-        tasks: list[Task] = []
+        tasks: dict[str, Task] = {}
+        if self.only_tasks:
+            data = self.only(data, self.only_tasks)
+            beside = read_bytes((self.out / KERNELS).read_bytes())
+            tasks = {record["name"]: Task.read(record) for record in json.loads((self.out / "tasks.json").read_text())}
         counted: dict[str, Fitted] = {}
         for family in families(self.only(data, (COUNTING,)).tasks):
             apart, whole = (kernels.fit_counts(some, data.features) for some in (family, [with_calibration(one) for one in family]))
@@ -135,10 +139,10 @@ class Run:
             done = adapter.completed(one, data, scores, baselines(data, one), self.config, counted.get(one.task.name))
             assert done.kernel is not None
             beside[one.task.name] = done.kernel
-            tasks.append(done.task)
+            tasks[one.task.name] = done.task
             print(one.task.name, json.dumps({key: done.task.figures[key] for key in ("SRCC", "SRCC alone", "share of the network", "coverage")}), flush=True)
         (self.out / KERNELS).write_bytes(to_bytes(beside))
-        (self.out / "tasks.json").write_text(json.dumps([asdict(task) for task in tasks], indent=1))
+        (self.out / "tasks.json").write_text(json.dumps([asdict(task) for task in tasks.values()], indent=1))
 
     def matcher(self) -> None:
         """Train the matcher; threshold on one half of the hand-written instructions, errors on the other."""
@@ -171,7 +175,9 @@ class Run:
         """Write the pack: tasks with their words and subjects, kernel regressions, matcher; the network only where a task has a share of it."""
         data, trained = self.data(), [Task.read(record) for record in json.loads((self.out / "tasks.json").read_text())]
         kept, words = [task for task in trained if task.name not in self.worse_than_ridge()], WORDINGS
-        shipped = [dataclasses.replace(task, subject=self.subject(task.name, data), wording=words.get(task.name, Wording()), figures={}) for task in kept]
+        shipped = [
+            dataclasses.replace(task, subject=self.subject(task.name, data), wording=words.get(task.name) or counting(noun(task)), figures={}) for task in kept
+        ]
         figures: dict = {task.name: task.figures for task in kept} | {"degradations": self.degradations(data)}
         files = {"matcher": "matcher.json", "applies": "applies.json", "five folds": "folds.json", "ablations": "ablations.json"}
         figures |= {name: json.loads((self.out / file).read_text()) for name, file in files.items() if (self.out / file).exists()}
@@ -441,6 +447,11 @@ def macro_figures(series: list[Held], rounds: int = 500) -> dict:
     return {"adapter": float(whole[0]), "ridge": float(whole[1]), "difference": difference, "series": len(series)}
 
 
+def noun(task: Task) -> str:
+    """What a counting task counts."""
+    return task.instruction.removeprefix(photos.COUNT.format(""))
+
+
 def named(task: Task) -> Task:
     """The task under the name that the matcher answers with."""
     return dataclasses.replace(task, name=NAMES.get(task.instruction, task.name))
@@ -481,6 +492,7 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, required=True, help="folder with data/")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     parser.add_argument("--stages", default=",".join(STAGES), help="which stages, by commas")
+    parser.add_argument("--only", default="", help="tasks that `complete` fits anew, by commas; the others stay as they are")
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--steps", type=int, default=120, help="batches an epoch")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change a setting of the recipe, as `finetune adapter` does")

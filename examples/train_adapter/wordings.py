@@ -25,6 +25,17 @@ WHO = words(
     "customer's, person's, people's, subject, subjects, sitter, sitters, husband, wife, husbands, wives, son, sons, daughter, daughters, team, staff, years"
 )  # fmt: skip
 
+
+def counting(noun: str) -> Wording:
+    """The words by which a number of things is asked for; the grammar knows "most cups first" without them."""
+    return Wording(
+        more_nouns=(f"many {noun}", f"lots of {noun}", f"plenty of {noun}", "many", f"a lot of {noun}"),
+        less_nouns=(f"few {noun}", "few", f"hardly any {noun}", f"no {noun}"),
+        names=(f"number of {noun}", f"{noun} count", f"count of {noun}", f"how many {noun}", f"amount of {noun}"),
+        whole=False,
+    )
+
+
 WORDINGS = {
     "age": Wording(
         more=words("old, elder, eldest, elderly, aged, senior, grey haired, white haired, geriatric, grown up, mature, advanced in years, advanced in age, getting on in years, along in years"),

@@ -29,10 +29,17 @@ def folder(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def written_by_hand(adapter: Adapter) -> list[tuple[str, str]]:
-    """Text and answer; nobody answers for a task that the pack does not have."""
+    """Text and answer. Nobody answers for a thing that the pack does not count."""
     lines = [line.split("\t") for line in BY_HAND.read_text().splitlines() if line and not line.startswith("#")]
-    names = {task.name for task in adapter.tasks}
-    return [(text, answer if answer[:-1] in names else "") for text, answer in lines]
+    return [(text, answer if answer[:-1] != "count" or counted(adapter, text) else "") for text, answer in lines]
+
+
+COUNTS = "number-of-"
+
+
+def counted(adapter: Adapter, text: str) -> bool:
+    """Whether a text names a thing that the pack counts."""
+    return any(task.name.removeprefix(COUNTS).replace("-", " ") in text for task in adapter.tasks if task.name.startswith(COUNTS))
 
 
 def test_instructions_written_by_hand_reach_the_right_task(run: Run, folder: Path) -> None:
@@ -45,10 +52,37 @@ def test_instructions_written_by_hand_reach_the_right_task(run: Run, folder: Pat
     embed = Collection("red.png", settings=Settings(model=DEFAULT_MODEL, store="here")).embed_texts
 
     def said(match: Match | None) -> str:
-        return "" if match is None else f"{match.task.name}{'-' if match.ascending else '+'}"
+        name = "" if match is None else "count" if match.task.name.startswith(COUNTS) else match.task.name
+        return "" if match is None else f"{name}{'-' if match.ascending else '+'}"
 
     wrong = sum(said(adapter.match(parse(text), embed)) != answer for text, answer in unseen)
     assert wrong <= WRONG * len(unseen), f"{wrong} of {len(unseen)}"
+
+
+def test_counting_is_asked_of_the_thing_that_was_counted() -> None:
+    adapter = Adapter(packs.find("mini-ranking"))
+    for text, name, ascending in (
+        ("most people first", "people", False),
+        ("fewest cars first", "cars", True),
+        ("sort by number of playing cards", "playing-cards", False),
+    ):
+        match = adapter.match(parse(text), no_texts)
+        assert match is not None and match.task.name == COUNTS + name and match.ascending is ascending, text
+    assert sum(task.name.startswith(COUNTS) for task in adapter.tasks) == 12
+    assert not any(adapter.runs_network(task) for task in adapter.tasks) and not adapter.reads_tokens, "no network, no patch tokens"
+
+
+def no_texts(texts: list[str]) -> np.ndarray:
+    raise AssertionError(f"{texts} need not be embedded")
+
+
+def test_it_needs_no_patch_tokens(run: Run, folder: Path) -> None:
+    samples.make_demo(folder / "photos")
+    assert run("embed", "photos", "--no-tokens").code == 0
+    for text in ("older faces first", "sharpest photos first", "most people first"):
+        done = run("rank", "photos", text, "--json", "--explain")
+        hits = [json.loads(line) for line in done.lines]
+        assert done.code == 0 and len(hits) > 20 and all("interval" in hit for hit in hits) and "head mini-ranking" in done.err, done.err
 
 
 def test_it_ranks_where_torch_is_broken(folder: Path) -> None:
