@@ -318,7 +318,8 @@ def completed(one: TaskData, data: Data, scores: np.ndarray, base: dict[str, dic
         task = calibrated(one, scores)
         return Completed(dataclasses.replace(task, figures=measured(one, task, scores, base)), None)
     pooled, facts = data.features.pooled[one.rows], data.features.facts[one.rows]
-    fitted = fitted or Fitted(*(kernels.fit(some, pooled, facts, seed=config.seed) for some in (one, with_calibration(one))))
+    if fitted is None:
+        fitted = Fitted(kernels.fit(one, pooled, facts, seed=config.seed), kernels.fit(with_calibration(one), pooled, facts, seed=config.seed))
     apart, beside = (kernel.scores(pooled, facts) for kernel in (fitted.apart, fitted.whole))
     task = dataclasses.replace(one.task, share=0.0 if fitted.alone else kernels.share_of_network(one, scores, beside))
     task = calibrated(dataclasses.replace(one, task=task), mixed(scores, apart, task.share))
