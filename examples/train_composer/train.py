@@ -37,8 +37,8 @@ from rankclip.training.models import composer as models
 from rankclip.types import Features, Space
 
 NAME, LICENCE = "composer-mini", "CC BY-NC 4.0"
-SHIPPED = Config("combiner", epochs=14, patience=14)
-MEMBERS = 2
+SHIPPED = Config("flow", epochs=10, patience=10)
+MEMBERS = 1
 PARTS = ("fashion", "edits", "swaps")
 LIKE = {"without": "edits"}  # measured, never trained on -> where the strengths of the untrained composers come from
 SHOP = "fashion/"

@@ -1,8 +1,8 @@
 """The ranking-aware adapter at work: stored patch tokens and an instruction -> values in the unit of the labels. NumPy and ONNX Runtime.
 
-A pack holds `head.onnx` (tokens, facts, pooled embedding, instruction -> score; none where no task has a share of it), `kernels.npz` (what is mixed with the
-network's score) and, where it was trained to tell instructions apart, `matcher.npz`. Its card lists the tasks it knows; a score is standardised for its task, and only a known
-task gives values with a unit.
+A pack holds `head.onnx` (tokens, facts, pooled embedding, instruction -> score; none where no task has a share of it), `kernels.npz` (what is mixed
+with the network's score) and, where it was trained to tell instructions apart, `matcher.npz`. Its card lists the tasks it knows; a score is
+standardised for its task, and only a known task gives values with a unit.
 
 Source: Yu et al. 2025 (ICLR), regression head only: the pair head is for training (it is not transitive).
 """
