@@ -12,7 +12,7 @@ from tests.conftest import Run
 
 @pytest.fixture
 def filled(run: Run, squares: Path, tmp_path: Path) -> Path:
-    run("embed", "photos", "--batch-size", 2)
+    run("embed", "photos", "--batch-size", 4)
     return tmp_path / "store"
 
 
