@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -257,3 +258,16 @@ def test_a_dash_is_stdout_and_quiet_is_quiet(run: Run, squares: Path) -> None:
     found = run("rank", "photos", "red first", "--output", "-", "--copy-to", "best", "--top", "1", "-q")
     assert (found.code, found.text, found.err) == (0, "photos/red.png\n", "")
     assert not os.path.exists("-") and os.listdir("best") == ["0001_red.png"]
+
+
+def test_output_into_a_pipe_or_through_a_link(run: Run, squares: Path, tmp_path: Path) -> None:
+    wanted = run("rank", "photos", "red").out
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    link.symlink_to("order")
+    with ThreadPoolExecutor(1) as other:
+        read = other.submit(pipe.read_bytes)
+        assert run("rank", "photos", "red", "--output", pipe).code == 0
+        assert read.result(timeout=20) == wanted and pipe.is_fifo()
+    assert run("rank", "photos", "red", "--output", link).code == 0
+    assert (tmp_path / "order").read_bytes() == wanted and link.is_symlink()

@@ -45,7 +45,10 @@ def test_commands_do_without(run: Run, squares: Path, blocked: dict[str, str], w
 
 
 def test_what_needs_torch_says_so_with_the_pip_line(run: Run, squares: Path, blocked: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    found = process(blocked, "embed", "photos", "--engine", "torch", "--model", "toy")
+    (squares.parent / "labels.csv").write_text(
+        "path,value\n" + "".join(f"photos/{path.name},{number}\n" for number, path in enumerate(sorted(squares.iterdir())))
+    )
+    found = process(blocked, "finetune", "adapter", "--data", "labels.csv", "--instruction", "Sort by number", "--model", "toy")
     assert found.code == 6
     assert found.err.splitlines()[-1] == "  run: python -m pip install torch open_clip_torch"
     assert "torch is broken here" in found.err or "open_clip is broken here" in found.err

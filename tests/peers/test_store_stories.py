@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import stat
 import subprocess
 from pathlib import Path
 
@@ -53,10 +54,13 @@ def test_row_2_a_job_that_hits_its_limit_goes_on_where_it_stopped(run: Run, phot
     assert 0 < reused < PHOTOS and f"{PHOTOS - reused} new" in again.err
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
 @pytest.mark.parametrize("late", ["memory", "output"])
 def test_row_3_vectors_survive_the_failure_of_a_later_step(run: Run, photos: Path, monkeypatch: pytest.MonkeyPatch, late: str) -> None:
     if late == "output":
-        assert run("rank", "photos", "red", "--output", "no/such/folder/out").code == 2
+        found = run("rank", "photos", "red", "--output", "/dev/full")
+        assert found.code == 2 and "/dev/full: cannot be written (no space left on device)" in found.err
+        assert stat.S_ISCHR(os.stat("/dev/full").st_mode), "a device is no file to be replaced"
         assert rows(run) == PHOTOS
         return
     real, calls = ToyEngine.encode_images, []

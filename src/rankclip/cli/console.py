@@ -57,7 +57,7 @@ def terminal_width() -> int:
 
 @contextmanager
 def results(path: str | None = None) -> Iterator[BinaryIO]:
-    """Open stdout, or a file that is replaced only when everything was written.
+    """Open stdout, or a file that is replaced only when everything was written (a device or a pipe is written to as it is).
 
     A reader that closes its pipe ends us quietly; a closed or full stdout is one line and exit 1.
     """
@@ -113,17 +113,20 @@ def _discard_stdout() -> None:
 
 @contextmanager
 def _replaced(path: str) -> Iterator[BinaryIO]:
-    partial = f"{path}.{os.getpid()}.partial"
+    direct = os.path.exists(path) and not os.path.isfile(path)  # /dev/full, or the shell's >(command): never to be replaced
+    target = path if direct else os.path.realpath(path)
+    partial = path if direct else f"{target}.{os.getpid()}.partial"
     try:
         with open(partial, "wb") as out:
             yield out
-        os.replace(partial, path)
+        if not direct:
+            os.replace(partial, target)
     except OSError as error:
         raise InputError(
             f"{path}: cannot be written ({(error.strerror or str(error)).lower()})", hint="name a file in a folder that you may write to"
         ) from error
     finally:
-        if os.path.exists(partial):
+        if not direct and os.path.exists(partial):
             os.unlink(partial)
 
 
