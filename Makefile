@@ -11,7 +11,7 @@ format-check:
 	ruff format --check src tests examples benchmarks docs
 
 lint:
-	ruff check src tests examples benchmarks docs
+	ruff check --no-cache src tests examples benchmarks docs
 
 types:
 	mypy

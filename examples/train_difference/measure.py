@@ -321,7 +321,7 @@ def searching(world: World) -> dict[str, object]:
     photos = world.photos([row.path for row in world.rows])
     words = [frozenset(lemma(word.strip(".,").lower()) for text in row.captions for word in text.split()) for row in world.rows]
     heads = Counter(head for row in world.rows for head in describe(row.path, row.captions).frame.entities)
-    some = photos[np.random.default_rng(0).permutation(len(photos))[: contrast.SAMPLE]]
+    some = photos[contrast.sampled(len(photos))]
 
     def plain(text: str) -> np.ndarray:
         return phrase_embedding(text, world.plain)

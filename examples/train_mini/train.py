@@ -26,8 +26,8 @@ import sentences as sentence_stage
 import teacher as teacher_stage
 import text as text_stage
 import tune as tune_stage
+from rankclip.allocator import keep_freed_memory
 from rankclip.backbones import tokens
-from rankclip.engines.allocator import keep_freed_memory
 from rankclip.training.models.mini import TextConfig, TextTower, write_text_tower
 
 STAGES = ("sentences", "teacher", "heads", "unfreeze", "text", "tune", "export", "evaluate")

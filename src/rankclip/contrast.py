@@ -73,6 +73,11 @@ def difference_query(instruction: Instruction, embed: Embed, compare: Embed, rea
     return Query(axis, phrase_embedding(instruction.first, embed), "difference", (*sentences(instruction.first, instruction.last), f"read by {reader}"))
 
 
+def sampled(count: int) -> np.ndarray:
+    """Which of so many photos stand for all of them, the same every time: int64 [at most SAMPLE]."""
+    return np.random.default_rng(0).permutation(count)[:SAMPLE]
+
+
 def added(text: str, embed: Embed, compare: Embed, photos: np.ndarray) -> np.ndarray:
     """What `--plus TEXT` adds to a query: the direction that a difference head reads from the text, as long as its plain embedding counts among photos.
 

@@ -25,6 +25,15 @@ Library code raises these and nothing else for the world's faults; it never prin
 from __future__ import annotations
 
 
+def reason(error: BaseException) -> str:
+    """Say what the system says of a fault.
+
+    >>> reason(FileNotFoundError(2, "No such file or directory")), reason(ValueError("Embedded null byte"))
+    ('no such file or directory', 'embedded null byte')
+    """
+    return str(getattr(error, "strerror", None) or error).lower()
+
+
 class RankclipError(Exception):
     """Base of all failures that are not bugs; `hint` is the next step for the user."""
 

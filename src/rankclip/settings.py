@@ -14,7 +14,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from rankclip.errors import InputError
+from rankclip.errors import InputError, reason
 
 APP = "rankclip"
 DEFAULT_MODEL = "rankclip-mini"
@@ -99,7 +99,7 @@ def from_file(path: Path) -> dict[str, Any]:
         return {}
     except OSError as error:
         hint = f"make it readable, or name another: {PREFIX}CONFIG=FILE"
-        raise InputError(f"{path}: cannot be read ({(error.strerror or str(error)).lower()})", hint=hint) from error
+        raise InputError(f"{path}: cannot be read ({reason(error)})", hint=hint) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: {error}", hint="correct the file, or remove it to use the defaults") from error
     found = {name.replace("-", "_"): value for name, value in found.items()}

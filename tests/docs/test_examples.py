@@ -1,5 +1,7 @@
 """The examples run: Python files as they are, pipelines with the real tool or a stand-in that records its call."""
 
+import ast
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -25,6 +27,26 @@ def test_python(path: Path, squares: Path, run: Run) -> None:
     found = subprocess.run([sys.executable, str(path), *words], capture_output=True, text=True, cwd=squares.parent, env=subprocess_environment(), timeout=60)
     assert found.returncode == 0 and found.stdout.strip(), found.stderr
     assert (path.read_text().split('"""')[1]).startswith("rankclip "), "the docstring is the command that these lines stand beside"
+
+
+SCRIPTS = sorted(path for folder in ("examples", "benchmarks", "docs") for path in (ROOT / folder).rglob("*.py"))
+
+
+def imported(path: Path) -> set[tuple[str, str]]:
+    """The names that a script takes from rankclip, in functions too: (module, name)."""
+    nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+    return {(node.module, name.name) for node in nodes if node.module and node.module.split(".")[0] == "rankclip" for name in node.names}
+
+
+def missing(module: str, name: str) -> bool:
+    """Whether importing `name` from `module` would fail, be it a part or a module of its own."""
+    return not hasattr(importlib.import_module(module), name) and not importlib.util.find_spec(f"{module}.{name}")
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_a_script_imports_exists(path: Path) -> None:
+    """Recipes of hours are run by no other test: a module that moved must not be found out by a user."""
+    assert not [f"{module}.{name}" for module, name in imported(path) if missing(module, name)]
 
 
 STAND_INS = {

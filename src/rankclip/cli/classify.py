@@ -10,7 +10,7 @@ import typer
 from rankclip import registry
 from rankclip.cli import console
 from rankclip.cli.options import DECODING, ENGINE, FILES, HEAD, STORE, TALK, Shared, finish, shared
-from rankclip.errors import InputError
+from rankclip.errors import InputError, reason
 
 
 def register(app: typer.Typer) -> None:
@@ -51,7 +51,7 @@ def read_names(path: Path) -> list[str]:
         return path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         hint = "write one name a line, for example: dog"
-        raise InputError(f"--classes {path}: cannot be read ({str(getattr(error, 'strerror', None) or error).lower()})", hint=hint) from error
+        raise InputError(f"--classes {path}: cannot be read ({reason(error)})", hint=hint) from error
 
 
 def number(text: str) -> float | None:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, BinaryIO
 
-from rankclip.errors import InputError, InstructionError, Interrupted, NothingToDo, RankclipError
+from rankclip.errors import InputError, InstructionError, Interrupted, NothingToDo, RankclipError, reason
 from rankclip.formats.base import printable
 from rankclip.types import EmbedReport, Silent
 
@@ -75,7 +75,7 @@ def results(path: str | None = None) -> Iterator[BinaryIO]:
         _discard_stdout()
     except OSError as error:
         _discard_stdout()
-        raise RankclipError(f"stdout: {(error.strerror or str(error)).lower()}") from error
+        raise RankclipError(f"stdout: {reason(error)}") from error
 
 
 @contextmanager
@@ -93,7 +93,7 @@ def printing() -> Iterator[None]:
         if not _in_echo(error):
             raise
         _discard_stdout()
-        raise RankclipError(f"stdout: {(error.strerror or str(error)).lower()}", hint="make room, or send the output elsewhere") from error
+        raise RankclipError(f"stdout: {reason(error)}", hint="make room, or send the output elsewhere") from error
 
 
 def _in_echo(error: OSError) -> bool:
@@ -122,9 +122,7 @@ def _replaced(path: str) -> Iterator[BinaryIO]:
         if not direct:
             os.replace(partial, target)
     except OSError as error:
-        raise InputError(
-            f"{path}: cannot be written ({(error.strerror or str(error)).lower()})", hint="name a file in a folder that you may write to"
-        ) from error
+        raise InputError(f"{path}: cannot be written ({reason(error)})", hint="name a file in a folder that you may write to") from error
     finally:
         if not direct and os.path.exists(partial):
             os.unlink(partial)

@@ -13,7 +13,7 @@ import typer
 from rankclip import registry
 from rankclip.cli import console
 from rankclip.cli.options import DECODING, ENGINE, HEAD, STORE, TALK, Shared, finish, shared
-from rankclip.errors import InputError
+from rankclip.errors import InputError, reason
 
 EXIT = {"unclear": 0, "A": 10, "B": 11}
 
@@ -90,7 +90,7 @@ def asked_pairs(source: str, ask: str) -> Iterator[Any]:
     try:
         lines = sys.stdin.buffer if source == "-" else open(source, "rb")  # noqa: SIM115 (closed below)
     except OSError as error:
-        raise InputError(f"{source}: {(error.strerror or str(error)).lower()}") from error
+        raise InputError(f"{source}: {reason(error)}") from error
     with lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():

@@ -32,7 +32,7 @@ def embed(
     with console.Stop(again=not force) as stop:
         collection = given.collection(paths or [], stop)
         collection.cancel = deadline = until(time_limit, stop)
-        report = collection.embed(retry_failed=given.retry_failed, force=force, allow_truncated=given.allow_truncated, dry_run=dry_run)
+        report = collection.embed(force=force, dry_run=dry_run)
         if report.left and deadline.passed and not stop.event.is_set() and not given.quiet:
             again = "--force begins anew" if force else "the same command goes on"
             console.say(f"rankclip: stopped after {time_limit:g} s (--time-limit), {report.left:,} of {report.due:,} photos are left: {again}")

@@ -16,7 +16,7 @@ import typer
 
 from rankclip import registry
 from rankclip.cli import console
-from rankclip.errors import InputError, PartialResult
+from rankclip.errors import InputError, PartialResult, reason
 from rankclip.settings import CHOICES
 from rankclip.types import EmbedReport
 
@@ -170,7 +170,7 @@ def read_paths(source: str, *, null: bool, option: str = "--files-from", what: s
             with open(source, "rb") as file:
                 data = file.read()
     except OSError as error:
-        raise InputError(f"{option} {source}: {(error.strerror or str(error)).lower()}", hint="name a file that can be read, or - for stdin") from error
+        raise InputError(f"{option} {source}: {reason(error)}", hint="name a file that can be read, or - for stdin") from error
     parts = data.split(b"\0") if null else data.splitlines()
     paths = [os.fsdecode(part) for part in parts if part]
     if not paths:

@@ -294,7 +294,7 @@ class Collection:
         if head is None:
             return scoring.phrase_embedding(text, embed)
         contrast = load(CONTRAST)
-        rows = np.sort(np.random.default_rng(0).permutation(view.rows)[: contrast.SAMPLE])
+        rows = np.sort(contrast.sampled(view.rows))
         found: np.ndarray = contrast.added(text, embed, head.embedder(embed), view.read_embeddings(rows))
         return found
 

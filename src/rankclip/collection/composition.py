@@ -17,7 +17,7 @@ from rankclip.collection import multimodal
 from rankclip.collection.galleries import Photos, without_copies
 from rankclip.collection.ranking import Ranked, RankOptions, cut_short, too_long, wanted
 from rankclip.composing import Compose, Composition, Material
-from rankclip.errors import InputError, ModelError, NothingToDo, PhotoError
+from rankclip.errors import InputError, ModelError, NothingToDo, PhotoError, reason
 from rankclip.heads import packs
 from rankclip.instructions.languages import language
 from rankclip.instructions.roles import Roles, read_roles
@@ -224,7 +224,7 @@ def read_reference(collection: Collection, store: Store, view: View, path: str, 
             return Reference(path, weight, known.content, features, store.catalogue.facts([known.content]).get(known.content))
         decoded = collection.reader.read(path)
     except OSError as error:
-        raise InputError(f"{named}: {(error.strerror or str(error)).lower()}") from error
+        raise InputError(f"{named}: {reason(error)}") from error
     except PhotoError as error:
         raise InputError(f"{named}: {error.reason}", hint=f"{option or 'the reference'} must be a photo that can be read") from error
     features = run_tower(collection, decoded.pixels)

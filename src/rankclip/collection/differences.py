@@ -162,7 +162,7 @@ class Comparer:
     @cached_property
     def library(self) -> np.ndarray:
         """Some photos of the store, float32 [at most SAMPLE, D], the same ones every time."""
-        rows = np.random.default_rng(0).permutation(self.view.rows)[: contrast.SAMPLE]
+        rows = contrast.sampled(self.view.rows)
         return self.view.read_embeddings(np.sort(rows))
 
     @cached_property

@@ -10,7 +10,7 @@ from typing import Any
 from rankclip.backbones import specs, weights
 from rankclip.backbones.checkpoints import PREFIX
 from rankclip.backbones.specs import Backbone
-from rankclip.errors import InputError
+from rankclip.errors import InputError, reason
 from rankclip.heads import packs
 from rankclip.heads.packs import Pack
 from rankclip.registry import load
@@ -103,7 +103,7 @@ def make_default(name: str) -> Path:
         path.write_text("\n".join([*kept, f'model = "{name}"']) + "\n", encoding="utf-8")
     except OSError as error:
         hint = f"give --model {name} each time, or name another file: RANKCLIP_CONFIG=FILE"
-        raise InputError(f"{path}: cannot be written ({(error.strerror or str(error)).lower()})", hint=hint) from error
+        raise InputError(f"{path}: cannot be written ({reason(error)})", hint=hint) from error
     return path
 
 

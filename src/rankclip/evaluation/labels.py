@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from rankclip.errors import InputError
+from rankclip.errors import InputError, reason
 
 PATH_NAMES = ("path", "filepath", "file", "photo", "image")
 VALUE_NAMES = ("value", "label", "score", "y")
@@ -120,7 +120,7 @@ def rows(source: Path) -> Iterator[tuple[str, dict[str, str]]]:
     except UnicodeDecodeError as error:
         raise InputError(f"{source}: not UTF-8 text (byte {error.start})") from error
     except OSError as error:
-        raise InputError(f"{source}: {(error.strerror or str(error)).lower()}") from error
+        raise InputError(f"{source}: {reason(error)}") from error
     yield from json_rows(source, text) if source.suffix in (".jsonl", ".ndjson") else table_rows(source, text)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rankclip.errors import InputError
+from rankclip.errors import InputError, reason
 from rankclip.evaluation import triplets
 
 FASHIONIQ_CATEGORIES = ("dress", "shirt", "toptee")
@@ -73,7 +73,7 @@ def load(path: Path) -> Any:
             return [json.loads(line) for line in text.splitlines() if line.strip()]
         return json.loads(text)
     except OSError as error:
-        raise InputError(f"{path}: {(getattr(error, 'strerror', None) or str(error)).lower()}", hint="name the folder of the official annotations") from error
+        raise InputError(f"{path}: {reason(error)}", hint="name the folder of the official annotations") from error
     except ValueError as error:
         raise InputError(f"{path}: not JSON ({error})") from error
 

@@ -23,7 +23,7 @@ from rankclip import jsonl
 from rankclip.collection import Collection
 from rankclip.collection.differences import find
 from rankclip.contrast import sentences
-from rankclip.errors import InputError, NothingToDo
+from rankclip.errors import InputError, NothingToDo, reason
 from rankclip.heads.sides import read as read_sides
 from rankclip.scoring import Embed, unit
 
@@ -94,7 +94,7 @@ def read(kind: str, source: Path, *, released: bool = False) -> list[Test]:
     try:
         tests = list(readers[kind](source, released))
     except OSError as error:
-        raise InputError(f"{error.filename or source}: {(error.strerror or str(error)).lower()}", hint=f"give {kind} in its official layout") from error
+        raise InputError(f"{error.filename or source}: {reason(error)}", hint=f"give {kind} in its official layout") from error
     if not tests:
         raise InputError(f"{source}: no test in it")
     return tests

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from rankclip.errors import InputError
+from rankclip.errors import InputError, reason
 from rankclip.types import Ranking
 
 NUMBERED = re.compile(r"^\d{4,}_")
@@ -77,7 +77,8 @@ def _named(folder: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
         if isinstance(error, FileNotFoundError) and isinstance(error.filename, str) and os.path.isdir(folder):
-            raise InputError(f"{error.filename}: cannot be copied ({reason})", hint="leave out --no-scan: then photos that are gone are left out") from error
-        raise InputError(f"{folder}: cannot be written ({reason})", hint="name a folder on a disk with room that you may write to") from error
+            raise InputError(
+                f"{error.filename}: cannot be copied ({reason(error)})", hint="leave out --no-scan: then photos that are gone are left out"
+            ) from error
+        raise InputError(f"{folder}: cannot be written ({reason(error)})", hint="name a folder on a disk with room that you may write to") from error

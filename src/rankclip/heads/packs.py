@@ -19,7 +19,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from rankclip.errors import InputError, ModelError, SpaceMismatch
+from rankclip.errors import InputError, ModelError, SpaceMismatch, reason
 from rankclip.registry import HEADS, check_name, load, resolve
 from rankclip.settings import user_folder
 from rankclip.types import Space
@@ -64,7 +64,7 @@ class Pack:
         try:
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
         except OSError as error:
-            raise ModelError(f"{path}: {(error.strerror or str(error)).lower()}", hint=self._again) from error
+            raise ModelError(f"{path}: {reason(error)}", hint=self._again) from error
         if digest != self.card.files.get(name):
             raise ModelError(f"{path}: not the file that the head's card names (sha256 differs)", hint=self._again)
         return path

@@ -19,14 +19,17 @@ SAID = {
     "Dutch": "sorteer sorteren naar eerst laatst oudste jongste scherpste helderste donkerste gezichten oplopend aflopend",
 }  # fmt: skip
 FUNCTION = {
-    "German": "der das den dem ein eine einen einem einer und mit ohne nicht kein keine auf im ist sind aber gleiche gleichen nur von",
-    "French": "le la les un une du avec et est sur mais dans même",
-    "Spanish": "el los las una unos con y es en pero mismo misma",
-    "Italian": "il gli uno di del della senza ma stesso stessa",
-    "Portuguese": "os um uma com sem mas mesmo",
-    "Dutch": "de het een met zonder maar niet",
-    "Swedish": "och med utan samma på ett",
-    "Polish": "jest bez ale taki sam nie",
+    name: frozenset(words.split())
+    for name, words in {
+        "German": "der das den dem ein eine einen einem einer und mit ohne nicht kein keine auf im ist sind aber gleiche gleichen nur von",
+        "French": "le la les un une du avec et est sur mais dans même",
+        "Spanish": "el los las una unos con y es en pero mismo misma",
+        "Italian": "il gli uno di del della senza ma stesso stessa",
+        "Portuguese": "os um uma com sem mas mesmo",
+        "Dutch": "de het een met zonder maar niet",
+        "Swedish": "och med utan samma på ett",
+        "Polish": "jest bez ale taki sam nie",
+    }.items()
 }  # words that English has, too, are left out
 ENGLISH = frozenset("the a an is are with without and but in on at of no not same has have more less it this that to from photo".split())
 FEWEST, SHARE = 2, 0.15  # so many of the words, and this share of them, must be such words: one is in "Los Angeles"
@@ -57,7 +60,7 @@ def language(text: str) -> str:
 
 def _by_function_words(words: list[str]) -> str:
     """Name the language that has most of the words, where they are more than the English ones."""
-    found = {name: sum(word in some.split() for word in words) for name, some in FUNCTION.items()}
-    all_known = sum(any(word in some.split() for some in FUNCTION.values()) for word in words)
-    told = all_known >= FEWEST and all_known > max(sum(word in ENGLISH for word in words), SHARE * len(words))
-    return max(found, key=found.__getitem__) if told else ""
+    hits = {name: [word in known for word in words] for name, known in FUNCTION.items()}  # bool [words] for each language
+    foreign = sum(map(any, zip(*hits.values(), strict=True)))
+    told = foreign >= FEWEST and foreign > max(sum(word in ENGLISH for word in words), SHARE * len(words))
+    return max(hits, key=lambda name: sum(hits[name])) if told else ""

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, ImageFile, UnidentifiedImageError
 
-from rankclip.errors import PhotoError
+from rankclip.errors import PhotoError, reason
 from rankclip.photos import facts
 from rankclip.photos.fit import fit
 from rankclip.photos.sniff import HEAD, NO_FILE, PILLOW_FORMATS, extension, sniff
@@ -96,7 +96,7 @@ def _read(path: str, options: DecodeOptions) -> tuple[bytes, FileStamp]:
         else:
             raise PhotoError(path, "the file changes while it is read", kind="changing")
     except OSError as error:
-        raise PhotoError(path, (error.strerror or str(error)).lower(), kind="missing") from error
+        raise PhotoError(path, reason(error), kind="missing") from error
     except MemoryError as error:
         raise PhotoError(path, HUNGRY, kind="memory") from error
     if not data:

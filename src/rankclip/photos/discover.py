@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from rankclip.errors import InputError
+from rankclip.errors import InputError, reason
 from rankclip.photos.sniff import EXTENSIONS, HEAD, NO_FILE, RAW_EXTENSIONS, extension, sniff
 from rankclip.types import Failure, Skipped
 
@@ -68,16 +68,18 @@ class Walk:
     def listings(self) -> Iterator[Listing]:
         """Yield every folder's candidates, roots in the order given, folders and names sorted."""
         singles: dict[str, dict[str, Entry]] = {}
-        for root in self.roots:
-            if not os.path.isdir(root):
-                self._single(root, singles)
+        folders: list[str] = []
         for root in self.roots:
             if os.path.isdir(root):
-                for listing in self._folder(os.path.abspath(root), root.rstrip("/") or root, ()):
-                    here = singles.get(listing.folder, {})
-                    for entry in listing.entries if here else ():  # named by itself and found in its folder: one photo
-                        here.pop(entry.name, None)
-                    yield listing
+                folders.append(root)
+            else:
+                self._single(root, singles)
+        for root in folders:
+            for listing in self._folder(os.path.abspath(root), root.rstrip("/") or root, ()):
+                here = singles.get(listing.folder, {})
+                for entry in listing.entries if here else ():  # named by itself and found in its folder: one photo
+                    here.pop(entry.name, None)
+                yield listing
         for folder, entries in singles.items():
             yield Listing(folder, list(entries.values()), whole=False)
 
@@ -219,7 +221,7 @@ def _looks_like_photo(path: str, name: str) -> bool:
 
 
 def _reason(path: str, error: OSError) -> str:
-    text = (error.strerror or str(error)).lower()
+    text = reason(error)
     if os.path.islink(path):
         return f"link to {os.readlink(path)}: {text}"
     return text
@@ -253,7 +255,7 @@ def _fault(path: str) -> str:
     except (FileNotFoundError, NotADirectoryError):
         return ""
     except (OSError, ValueError) as error:
-        return (getattr(error, "strerror", None) or str(error)).lower()
+        return reason(error)
     return ""
 
 

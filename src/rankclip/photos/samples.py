@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter
 
-from rankclip.errors import InputError, RuntimeMissing
+from rankclip.errors import InputError, RuntimeMissing, reason
 
 PACKAGES = {"matplotlib": "mpl-data/sample_data", "skimage": "data", "sklearn": "datasets/images"}
 SAMPLES = {  # name in the demo folder: package, file
@@ -101,8 +101,7 @@ def make_demo(folder: Path) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         return [_kept(folder / name, write) for name, write in _files(pictures)]
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise InputError(f"{folder}: cannot be written ({reason})", hint="name a folder that you may write to: rankclip demo DIR") from error
+        raise InputError(f"{folder}: cannot be written ({reason(error)})", hint="name a folder that you may write to: rankclip demo DIR") from error
 
 
 def _files(pictures: dict[str, Image.Image]) -> Iterator[tuple[str, Callable[[Path], None]]]:

@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from rankclip.errors import StoreLocked, StoreReadOnly
+from rankclip.errors import StoreLocked, StoreReadOnly, reason
 from rankclip.store.vectors import full
 
 LOCK, HOLDER = "writer.lock", "writer.pid"
@@ -31,7 +31,7 @@ class WriterLock:
             raise StoreLocked(f"{folder}: {holder(folder)} is writing", hint="wait for it, or give --lock-timeout SECONDS (inf waits for ever)") from error
         except OSError as error:
             if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-                raise StoreReadOnly(f"{folder}: cannot be written ({(error.strerror or str(error)).lower()})", hint="use another store: --store DIR") from error
+                raise StoreReadOnly(f"{folder}: cannot be written ({reason(error)})", hint="use another store: --store DIR") from error
             raise full(folder / LOCK, error) from error
         with contextlib.suppress(OSError):  # without the note the holder has no number, that is all
             (folder / HOLDER).write_text(f"{os.getpid()} {' '.join(sys.argv)[:200]}\n", errors="replace")

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rankclip.errors import StoreError, StoreReadOnly
+from rankclip.errors import StoreError, StoreReadOnly, reason
 from rankclip.store import snapshot
 from rankclip.store.catalogue import NAME, Catalogue
 from rankclip.store.lock import WriterLock
@@ -78,7 +78,7 @@ class Store:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StoreReadOnly(f"{folder}: cannot be made ({(error.strerror or str(error)).lower()})", hint="use another store: --store DIR") from error
+            raise StoreReadOnly(f"{folder}: cannot be made ({reason(error)})", hint="use another store: --store DIR") from error
         lock = WriterLock(folder, lock_timeout)
         try:
             if not cls.exists(folder):  # somebody removed the catalogue alone: scores go by its row numbers
@@ -95,7 +95,7 @@ class Store:
         try:
             return path.exists() and path.stat().st_size > 0
         except OSError as error:
-            raise StoreError(f"{folder}: cannot be read ({(error.strerror or str(error)).lower()})", hint="use another store: --store DIR") from error
+            raise StoreError(f"{folder}: cannot be read ({reason(error)})", hint="use another store: --store DIR") from error
 
     def __enter__(self) -> Store:
         return self

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rankclip.errors import InputError, StoreDamaged
+from rankclip.errors import InputError, StoreDamaged, reason
 from rankclip.registry import load
 from rankclip.store import schema
 from rankclip.store.catalogue import NAME, from_sql
@@ -325,8 +325,7 @@ def export(store: Store, space: Space, path: Path) -> int:
         writer(partial, paths, np.asarray(view.master[rows]), [store.catalogue.facts([content])[content] for content in contents.tolist()])
         partial.replace(path)
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise InputError(f"{path}: cannot be written ({reason})", hint="name a file on a disk with room that you may write to") from error
+        raise InputError(f"{path}: cannot be written ({reason(error)})", hint="name a file on a disk with room that you may write to") from error
     finally:
         partial.unlink(missing_ok=True)
     return len(paths)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rankclip.errors import StoreDamaged, StoreError, StoreFull
+from rankclip.errors import StoreDamaged, StoreError, StoreFull, reason
 from rankclip.types import Space
 
 POOLED, TOKENS = "pooled", "tokens"
@@ -162,7 +162,7 @@ def open_for_append(path: Path):  # type: ignore[no-untyped-def]
 
 def unreadable(path: Path, error: OSError) -> StoreError:
     """Word a failed read."""
-    return StoreError(f"{path}: {(error.strerror or str(error)).lower()}", hint=f"check the permissions and the disk, then run: {REPAIR}")
+    return StoreError(f"{path}: {reason(error)}", hint=f"check the permissions and the disk, then run: {REPAIR}")
 
 
 def full(path: Path, error: OSError) -> StoreFull:
@@ -172,6 +172,4 @@ def full(path: Path, error: OSError) -> StoreFull:
             f"{path}: no room left on the disk; everything committed before is kept",
             hint="free some space (rankclip store info tells what is used), then run again",
         )
-    return StoreFull(
-        f"{path}: {(error.strerror or str(error)).lower()}; everything committed before is kept", hint="check the disk, then run: rankclip store verify"
-    )
+    return StoreFull(f"{path}: {reason(error)}; everything committed before is kept", hint="check the disk, then run: rankclip store verify")

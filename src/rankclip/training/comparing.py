@@ -246,7 +246,7 @@ class DifferenceJob:
             figures |= {**measure.figures(outcome.matrix), "calibration_error": calibration.errors}
             config |= calibration.config
             axes = measure.axes(outcome.matrix, config["plain_groups"])
-            some = library.photos[np.random.default_rng(0).permutation(len(library.photos))[: contrast.SAMPLE]]
+            some = library.photos[contrast.sampled(len(library.photos))]
             found = contrast.threshold(some, axes.vectors, axes.spread)
             config |= {"vocabulary": digest(vocabulary()), **({"threshold": round(found, 3)} if found is not None else {})}
             files[AXES] = axes_file(axes)
