@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from tests.conftest import Run, rankclip_command, square, subprocess_environment
 from rankclip.backbones import specs
 from rankclip.collection import multimodal
 from rankclip.engines.mllm_engine import MllmEngine
+from rankclip.errors import RuntimeMissing
 from rankclip.photos.decode import DecodeOptions, decode
 from rankclip.scoring import Order
 from rankclip.settings import Settings
@@ -232,6 +234,18 @@ def test_mllm_without_its_extra_says_what_to_install(auto: Run, shades: Path, ll
         found = subprocess.run(rankclip_command(*words), capture_output=True, env=environment, timeout=300)
         assert found.returncode == 6, found.stderr
         assert found.stderr.decode().splitlines()[-1] == '  run: python -m pip install "rankclip[mllm]"'
+
+
+def test_mllm_with_a_lora_and_no_peft(llava: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    specs.find.cache_clear()
+    tuned = tmp_path / "tuned"
+    tuned.mkdir()
+    (tuned / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(llava)}))
+    (tuned / "adapter_model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(RuntimeMissing, match="this needs peft") as caught:
+        engine_of(tuned).encode_texts(["red"])
+    assert caught.value.exit_code == 6 and caught.value.hint == 'run: python -m pip install "rankclip[mllm]"'
 
 
 def test_mllm_that_is_not_here_or_was_another(auto: Run, shades: Path, llava: Path, tmp_path: Path) -> None:

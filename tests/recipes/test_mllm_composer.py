@@ -137,13 +137,23 @@ def test_a_batch_of_256_holds_no_more_activations_than_a_part(llava: Path, world
     learning = [size for size, learns in sizes if learns]
     assert len(step.rows) == 256 and max(size for size, _ in sizes) == 32 and sum(learning) == 256 + len(step.texts)
 
-    def full(part: object) -> torch.Tensor:
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 
-    monkeypatch.setattr(engine, "states", full)
-    with pytest.raises(ModelError, match="not enough memory on cpu for 32 prompts") as caught:
+def test_too_little_memory_names_the_size_to_try(llava: Path, world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, step = open_engine(llava), Step.of(data_of(world).change[:2])
+    with pytest.raises(RuntimeError, match="can't allocate memory") as cpu:
+        torch.empty(1 << 60)
+    for error in (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), cpu.value):
+        monkeypatch.setattr(engine, "states", lambda part, error=error: (_ for _ in ()).throw(error))
+        with pytest.raises(ModelError, match="not enough memory on cpu for 32 prompts") as caught:
+            mllm_composer.backward(engine, step, mllm_composer.reader(engine), Config(part=32), ALONE, seed=0)
+        assert "--set part=16" in caught.value.hint and caught.value.exit_code == 6
+        with pytest.raises(ModelError, match="one photo at a time needs") as caught:
+            engine.encode_texts(["red"])
+        assert "billion parameters" in caught.value.hint and engine.batch == 0
+        del engine.batch
+    monkeypatch.setattr(engine, "states", lambda part: (_ for _ in ()).throw(RuntimeError("mat1 and mat2 shapes cannot be multiplied")))
+    with pytest.raises(RuntimeError, match="mat1"):
         mllm_composer.backward(engine, step, mllm_composer.reader(engine), Config(part=32), ALONE, seed=0)
-    assert "--set part=16" in caught.value.hint
 
 
 def test_activation_checkpointing_changes_no_gradient(checkpoint: Path, world: Path) -> None:
@@ -294,6 +304,12 @@ def test_training_stops_when_validation_gets_no_better(llava: Path, world: Path,
     monkeypatch.setattr(mllm_composer, "measured", falling)
     mllm_composer.train(open_engine(llava), data_of(world), tmp_path / "run", Config(align_epochs=0, epochs=9, batch=32, part=32, patience=2))
     assert len(losses_of(tmp_path / "run")) == 3, "the best epoch and two that were no better"
+
+
+def test_one_process_that_stops_early_stops_all(llava: Path, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs.Team, "agree", lambda team, fine: False)  # another process has seen enough, this one has not
+    outcome = mllm_composer.train(open_engine(llava), data_of(world, val=2), tmp_path / "run", SMALL)
+    assert losses_of(tmp_path / "run") == {} and outcome.report["queries"] == 2
 
 
 def test_what_cannot_be_learnt_or_tuned(llava: Path, world: Path, tmp_path: Path) -> None:

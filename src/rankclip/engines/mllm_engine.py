@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from accelerate.utils import find_executable_batch_size
+from accelerate.utils.memory import find_executable_batch_size, should_reduce_batch_size
 from jinja2 import TemplateError
 from torch import Tensor
 from torch.nn import functional as F
@@ -31,6 +31,7 @@ from rankclip.backbones import checkpoints
 from rankclip.backbones.specs import Backbone
 from rankclip.engines.torch_engine import choose_device, choose_precision
 from rankclip.errors import ModelError
+from rankclip.registry import load
 from rankclip.settings import Settings
 from rankclip.types import Features
 
@@ -38,6 +39,7 @@ PHOTO = "\n Describe this image in one word:"
 QUERY = 'Modify this image with "{}", desribe modified image in one word:'  # misspelt as in the released code, which the released weights know
 CAPTION = "{}\n Describe this sentence in one word:"
 FAMILIES = {"instructcir_llava_phi35": "llava"}  # the released composer's own name for what is a LLaVA
+TEXT_INPUTS = ("input_ids", "attention_mask", "mm_token_type_ids")  # of a processor; all else is for the vision tower
 UNUSED = ("ret_proj",)  # tensors of the released composer that its embedding does not use
 TURNS = 1_024  # written conversations in memory: training says the same again and again, and a template takes longer than a tiny model
 ROOM = 1.15  # of memory beside the weights that a single photo needs at least
@@ -168,7 +170,7 @@ class MllmEngine:
         """Run the vision tower and put what it saw in the place of the pixels. The tower is frozen: several passes may share it."""
         if "pixel_values" not in inputs:
             return inputs
-        tower = {name: inputs[name] for name in ("pixel_values", "image_grid_thw") if name in inputs}
+        tower = {name: value for name, value in inputs.items() if name not in TEXT_INPUTS}  # a LLaVA-NeXT needs the photos' sizes, a Qwen-VL their grids
         with torch.no_grad():
             features = self.model.get_image_features(**tower, return_dict=True)
         return {name: value for name, value in inputs.items() if name != "pixel_values"} | {"mm_encoder_outputs": {"image": features}}
@@ -254,7 +256,9 @@ class MllmEngine:
         self._check_room()
         try:
             return load_model(self.backbone, self.dtype).to(self.device).eval()
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not is_full(error):
+                raise
             raise self._too_little() from error
 
     def _check_room(self) -> None:
@@ -318,10 +322,9 @@ def load_model(backbone: Backbone, dtype: torch.dtype) -> Any:
     model = load_whole(backbone, dtype).model
     if not backbone.extra["adapter"]:
         return model
-    from peft import PeftModel  # only trained models need it
-
+    lora = load("peft").PeftModel  # only trained models need it
     with old_names():
-        return PeftModel.from_pretrained(model, str(backbone.extra["adapter"])).base_model.model  # the same model, its layers with LoRA in place
+        return lora.from_pretrained(model, str(backbone.extra["adapter"])).base_model.model  # the same model, its layers with LoRA in place
 
 
 @contextmanager
@@ -339,6 +342,11 @@ def check_fit(folder: Path, told: dict[str, Any]) -> None:
     if lacks or strange or told.get("mismatched_keys"):
         wrong = f"{len(lacks)} tensors are missing ({', '.join(lacks[:2])})" if lacks else f"{len(strange)} have no place ({', '.join(strange[:2])})"
         raise ModelError(f"{folder}: the weights do not fit the model: {wrong}", hint="fetch the model again")
+
+
+def is_full(error: RuntimeError) -> bool:
+    """Whether memory ran out: a GPU has a class of its own for it, a CPU has none."""
+    return isinstance(error, torch.OutOfMemoryError) or bool(should_reduce_batch_size(error))
 
 
 def available_memory(told: Path = Path("/proc/meminfo")) -> int:

@@ -209,7 +209,9 @@ def backward(engine: MllmEngine, step: Step, pixels: Callable[[Sequence[Path]], 
 
     try:
         loss = cached_backward(parts, engine.states, loss_of, seed, config.part)
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not mllm_engine.is_full(error):
+            raise
         raise ModelError(f"{engine.backbone.name}: not enough memory on {engine.device} for {config.part} prompts at once",
                          hint=f"try --set part={max(1, config.part // 2)}; the batch stays as it is") from error  # fmt: skip
     return float(loss) / team.size
@@ -251,7 +253,7 @@ def train(
 
     # ------------------------------------------------------------ loop
     for number in range(first, len(plan)):
-        if stale >= config.patience:
+        if not team.agree(stale < config.patience):  # processes may round validation differently; none may wait for one that has stopped
             break
         place = plan[number]
         for group, peak in zip(optimiser.param_groups, peaks, strict=True):
