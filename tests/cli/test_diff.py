@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,9 @@ from PIL import Image
 from tests.cli.test_contact_sheet import opened
 from tests.conftest import ROOT, Run, noise_photo, rankclip_command, square, subprocess_environment
 
+from rankclip.collection.ranking import choose
 from rankclip.heads import packs
+from rankclip.instructions import parse
 from rankclip.instructions.vocabulary import digest, sights, vocabulary
 
 
@@ -91,7 +94,19 @@ def test_many_pairs_in_order_with_errors_between(run: Run, squares: Path, librar
     assert "no such photo" in answers[1]["error"] and "broken.png" in answers[2]["error"] and "does not say what to compare by" in answers[4]["error"]
 
 
-@pytest.mark.parametrize("line", ["{", "[]", '{"a": "x"}', "7"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stream_of_pairs_ends_at_the_first_signal(run: Run, squares: Path, number: signal.Signals) -> None:
+    with subprocess.Popen(rankclip_command("diff", "--pairs", "-"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                          cwd=squares.parent, env=subprocess_environment()) as process:  # fmt: skip
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write(b'{"a": "photos/red.png", "b": "photos/blue.png"}\n')
+        process.stdin.flush()
+        assert json.loads(process.stdout.readline())["attributes"] is not None, "an answer comes before the next line is read"
+        process.send_signal(number)
+        assert process.wait(timeout=30) in (128 + number, -number)
+
+
+@pytest.mark.parametrize("line", ["{", "[]", '{"a": "x"}', "7", '{"a": 1, "b": null}', '{"a": "x", "b": "y", "ask": 3}', '{"a": "\\ud800'])
 def test_a_malformed_pair_is_named_by_its_line(run: Run, squares: Path, line: str) -> None:
     found = run("diff", "--pairs", "-", stdin=f'{{"a": "photos/red.png", "b": "photos/blue.png"}}\n{line}\n'.encode())
     assert found.code == 2 and "stdin, line 2: needs a JSON object" in found.err
@@ -104,6 +119,10 @@ def test_a_malformed_pair_is_named_by_its_line(run: Run, squares: Path, line: st
     (("photos/red.png", "photos/blue.png", "--ask", "a dog"), "does not say what to compare by"), (("photos", "photos"), "one folder holds the other"),
     (("photos/red.png", "photos/blue.png", "--attributes", "none.tsv"), "no such file"), (("photos/red.png", "photos/blue.png", "--top", "0"), "--top"),
     (("photos/red.png", "photos/blue.png", "--phrases", "x"), "for two folders"), (("photos", "other", "--phrases", "none.txt"), "no such file"),
+    (("photos", "other", "--ask", "which is older?", "--exit-code"), "--ask is for two photos"), (("--pairs", "x", "photos"), "give no others"),
+    (("--pairs", "x", "--html", "page.html"), "--html is not for --pairs"), (("--pairs", "x", "--phrases", "y"), "--phrases is not for --pairs"),
+    (("--pairs", "x", "--ask", "which is older?", "--exit-code"), "--exit-code is not for --pairs"), (("--pairs", "none.jsonl"), "none.jsonl: no such file"),
+    (("photos/red.png", "photos/blue.png", "--attributes", "photos/red.png"), "photos/red.png: cannot be read"),
 ])  # fmt: skip
 def test_wrong_words(run: Run, squares: Path, words: tuple[str, ...], said: str) -> None:
     square(squares.parent / "other/a.png", (1, 2, 3))
@@ -114,7 +133,7 @@ def test_wrong_words(run: Run, squares: Path, words: tuple[str, ...], said: str)
 def test_an_unreadable_photo_and_an_empty_folder(run: Run, squares: Path, tmp_path: Path) -> None:
     (squares / "broken.png").write_bytes(b"\x89PNG nothing")
     found = run("diff", "photos/red.png", "photos/broken.png")
-    assert found.code == 2 and "broken.png" in found.err
+    assert found.code == 2 and "broken.png" in found.err and "each of the two must be a photo that can be read" in found.err
     (tmp_path / "empty").mkdir()
     found = run("diff", "photos", "empty")
     assert found.code == 4 and "empty: no photos found" in found.err
@@ -202,6 +221,7 @@ def test_two_examples_turn_the_order(run: Run, squares: Path) -> None:
     assert plain[0] == "photos/black.png" and turned != plain
     assert run("rank", "photos", "red first", "--low", "photos/red.png").code == 2
     assert "gone.png: no such photo" in run("rank", "photos", "red first", "--low", "photos/red.png", "--high", "gone.png").err
+    assert "the same photo" in run("rank", "photos", "red first", "--low", "photos/red.png", "--high", squares / "red.png").err
 
 
 def test_difference_needs_a_head_and_two_ends(run: Run, squares: Path) -> None:
@@ -247,6 +267,14 @@ def test_what_the_demo_photos_show_is_told(run: Run, pictures: Path, tmp_path: P
     blurred = [run("diff", "photos/cat.jpg", "photos/cat_blurred.jpg").text for _ in range(2)]
     assert "A is higher in quality by about " in blurred[0] and blurred[0] == blurred[1], "read once by the head, then from the scores that are kept"
     assert list((tmp_path / "store").rglob("scores/*/*.f32"))
+
+
+@pytest.mark.parametrize(("text", "method"), [("most crowded first", "difference"), ("from indoors to outdoors", "difference"),
+                                              ("oldest buildings first", "direction"), ("a cat", "similarity")])  # fmt: skip
+def test_the_head_orders_where_validation_says_that_it_is_better(text: str, method: str) -> None:
+    head = packs.opened(packs.find("difference"))
+    assert head is not None and "age" in head.config.plain_groups and choose(parse(text), "auto", head).method == method
+    assert choose(parse(text), "auto", None).method in ("direction", "similarity")
 
 
 def test_what_is_added_to_a_query_is_read_by_the_head(run: Run, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from rankclip.cli.options import DECODING, ENGINE, HEAD, STORE, TALK, Shared, fi
 from rankclip.errors import InputError, reason
 
 EXIT = {"unclear": 0, "A": 10, "B": 11}
+NEEDED, EXAMPLE = 'needs a JSON object with "a" and "b"', '{"a": "x.jpg", "b": "y.jpg", "ask": "which is older?"}'  # a line of --pairs
 
 
 def register(app: typer.Typer) -> None:
@@ -38,19 +39,17 @@ def diff(
     output: Annotated[str | None, typer.Option("--output", "-o", metavar="FILE", help="write the result to FILE")] = None,
 ) -> None:
     first, second = two(paths or [], pairs)
-    if exit_code and not ask:
-        raise InputError("--exit-code needs a question: --ask", hint='for example: --ask "which is older?"')
+    check_together(first, pairs is not None, ask=ask, exit_code=exit_code, phrases=phrases, html=html)
     formats = registry.load("rankclip.formats.differences")
+    if pairs is not None:
+        answers = given.collection([], console.Stop()).diff_pairs(asked_pairs(pairs, ask), attributes=attributes, top=top)
+        with console.results(output) as out:  # nothing holds Ctrl-C back: each answer is out at once
+            for one in answers:
+                formats.write_json(one, out)
+                out.flush()
+        return
     with console.Stop() as stop:
-        collection = given.collection([first, second] if pairs is None else [], stop)
-        if pairs is not None:
-            with console.results(output) as out:
-                for one in collection.diff_pairs(asked_pairs(pairs, ask), attributes=attributes, top=top):
-                    formats.write_json(one, out)
-                    out.flush()
-            return
-        if phrases and not os.path.isdir(first):
-            raise InputError("--phrases is for two folders", hint="opposites for two photos: --attributes FILE")
+        collection = given.collection([first, second], stop)
         if os.path.isdir(first):
             found = collection.diff_folders(first, second, attributes=attributes, phrases=phrases, top=top)
         else:
@@ -83,6 +82,19 @@ def two(paths: list[str], pairs: str | None) -> tuple[str, str]:
     return paths[0], paths[1]
 
 
+def check_together(first: str, pairs: bool, *, ask: str, exit_code: bool, phrases: str, html: str | None) -> None:
+    """Refuse options that do not go with each other, or with what is compared."""
+    if exit_code and not ask:
+        raise InputError("--exit-code needs a question: --ask", hint='for example: --ask "which is older?"')
+    for option, value in (("--html", html), ("--phrases", phrases), ("--exit-code", exit_code)):
+        if pairs and value:
+            raise InputError(f"{option} is not for --pairs", hint="each line that it writes has its own answer")
+    if phrases and not os.path.isdir(first):
+        raise InputError("--phrases is for two folders", hint="opposites for two photos: --attributes FILE")
+    if ask and os.path.isdir(first):
+        raise InputError("--ask is for two photos", hint="what sets two folders apart is told without a question; opposites of your own: --attributes FILE")
+
+
 def asked_pairs(source: str, ask: str) -> Iterator[Any]:
     """Read the lines of --pairs as they come. Raises InputError naming the line."""
     differences = registry.load("rankclip.collection.differences")
@@ -97,6 +109,9 @@ def asked_pairs(source: str, ask: str) -> Iterator[Any]:
                 continue
             try:
                 row = json.loads(line)
-                yield differences.Pair(str(row["a"]), str(row["b"]), str(row.get("ask") or ask))
+                a, b, question = row["a"], row["b"], row.get("ask") or ask
             except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise InputError(f'{name}, line {number}: needs a JSON object with "a" and "b"', hint='{"a": "x.jpg", "b": "y.jpg"}') from error
+                raise InputError(f"{name}, line {number}: {NEEDED}", hint=EXAMPLE) from error
+            if not (isinstance(a, str) and isinstance(b, str) and isinstance(question, str)):
+                raise InputError(f"{name}, line {number}: {NEEDED}", hint=EXAMPLE)
+            yield differences.Pair(a, b, question)

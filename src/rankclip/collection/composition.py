@@ -104,8 +104,10 @@ def search(collection: Collection, reference: str, instructions: Sequence[str], 
         gallery = without_copies(gallery) if unique else gallery
         judge = second_judge(collection, options)
         if judge is not None and (store.view(judge.backbone.space).rows_of(gallery.contents) >= 0).all():  # its own space is there: nothing to judge again
-            own = replace(options, composer=multimodal.NAME)
-            return search(own_space(collection, judge.backbone), reference, instructions, own, scan=False, unique=unique)
+            own = own_space(collection, judge.backbone)
+            found = search(own, reference, instructions, replace(options, composer=multimodal.NAME), scan=False, unique=unique)
+            collection.notes += own.notes
+            return found
         references = tuple(read_reference(collection, store, view, path, weight) for weight, path in named)
         composer = Composer(collection, store, view, options.composer if judge is None else "auto")
         announce(collection, [*wishes, *more], [path for _, path in named], judge or composer.judge)
@@ -168,7 +170,7 @@ def judged_again(judge: multimodal.Judge, collection: Collection, store: Store, 
         return order
     places = ranked.places[order.index[: multimodal.JUDGED]]  # int64 [K]
     query = judge.query(asked)  # [D]
-    photos = judge.photos(store.view(judge.backbone.space), gallery.contents[places], gallery.paths(places), collection.progress)  # [K, D]
+    photos = judge.photos(store.view(judge.backbone.space), gallery.contents[places], gallery.paths(places), collection.progress, collection.cancel)  # [K, D]
     return multimodal.fused(order, photos @ query)
 
 
@@ -209,10 +211,10 @@ def check_reference(path: str) -> None:
         )
 
 
-def read_reference(collection: Collection, store: Store, view: View, path: str, weight: float, *, option: str = "") -> Reference:
+def read_reference(collection: Collection, store: Store, view: View, path: str, weight: float, *, option: str = "", role: str = "the reference") -> Reference:
     """Take a photo's features from the store where they are there, else decode it and run the image tower.
 
-    option: what named the photo, for messages. Raises InputError for a photo that cannot be read.
+    option: what named the photo; role: what it is where no option named it; both for messages. Raises InputError for a photo that cannot be read.
     """
     named = f"{option} {path}".lstrip()
     folder, name = os.path.split(os.path.abspath(path))
@@ -226,7 +228,7 @@ def read_reference(collection: Collection, store: Store, view: View, path: str, 
     except OSError as error:
         raise InputError(f"{named}: {reason(error)}") from error
     except PhotoError as error:
-        raise InputError(f"{named}: {error.reason}", hint=f"{option or 'the reference'} must be a photo that can be read") from error
+        raise InputError(f"{named}: {error.reason}", hint=f"{option or role} must be a photo that can be read") from error
     features = run_tower(collection, decoded.pixels)
     content = store.catalogue.content_of(decoded.digest)
     return Reference(path, weight, content if content in view.embedded else -1, features, decoded.facts)

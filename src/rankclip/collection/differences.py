@@ -225,7 +225,7 @@ class Comparer:
                 raise InputError(f"{path}: a folder, where a photo is needed", hint="two folders are compared as wholes: rankclip diff FOLDER_A FOLDER_B")
             if not os.path.lexists(path):
                 raise InputError(f"{path}: no such photo")
-            self.seen[path] = composition.read_reference(self.collection, self.store, self.view, path, 1.0)
+            self.seen[path] = composition.read_reference(self.collection, self.store, self.view, path, 1.0, role="each of the two")
         return self.seen[path]
 
     def difference(self, first: str, second: str, ask: str = "") -> Difference:

@@ -11,7 +11,7 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 
-from rankclip.errors import InputError
+from rankclip.errors import InputError, reason
 
 IRREGULAR = {"good": ("better", "best"), "bad": ("worse", "worst"), "far away": ("farther", "farthest"),
              "high-quality": ("higher in quality", "highest in quality"), "low-quality": ("lower in quality", "lowest in quality")}  # fmt: skip
@@ -77,8 +77,12 @@ def pairs() -> tuple[Antonyms, ...]:
 
 
 def user_pairs(path: Path) -> tuple[Antonyms, ...]:
-    """Read a user's own pairs."""
-    return read_pairs(path.read_text(encoding="utf-8"), str(path))
+    """Read a user's own pairs. Raises InputError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({reason(error)})", hint="UTF-8 text, two opposites a line with a tab between") from error
+    return read_pairs(text, str(path))
 
 
 def comparative(adjective: str) -> str:
