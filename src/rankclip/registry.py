@@ -62,6 +62,7 @@ PIP_LINES = {
     "torch": 'python -m pip install torch open_clip_torch',
     "open_clip": 'python -m pip install torch open_clip_torch',
     "onnxruntime": 'python -m pip install onnxruntime',
+    "scipy": 'python -m pip install "rankclip[train]"',
     "pyarrow": 'python -m pip install "rankclip[parquet]"',
     "rawpy": 'python -m pip install "rankclip[raw]"',
     "transformers": 'python -m pip install "rankclip[mllm]"',

@@ -191,6 +191,20 @@ def test_wrong_words(run: Run, tasks: Path, words: tuple[str, ...], said: str) -
     assert found.code == 2 and said in found.err
 
 
+@pytest.mark.parametrize(("kind", "names"), [("cifar100-size", ("meta", "test")), ("flowers-colour", ("imagelabels.mat", "setid.mat")),
+                                             ("awa2", ("classes.txt", "predicates.txt", "testclasses.txt", "predicate-matrix-binary.txt"))])  # fmt: skip
+def test_damaged_sets_are_named(run: Run, tmp_path: Path, kind: str, names: tuple[str, ...]) -> None:
+    if kind == "flowers-colour":
+        pytest.importorskip("scipy.io")
+    (tmp_path / "set").mkdir()
+    gone = run("evaluate", "difference", kind, "set")
+    assert gone.code == 2 and f"set/{names[0]}: no such file" in gone.err
+    for name in names:
+        (tmp_path / "set" / name).write_text("garbage\n")
+    found = run("evaluate", "difference", kind, "set")
+    assert found.code == 2 and "set: a file in it cannot be understood" in found.err and f"give {kind} in its official layout" in found.err
+
+
 def test_a_malformed_line_is_named(run: Run, tasks: Path) -> None:
     with tasks.open("a") as lines:
         lines.write('{"task": "colour", "side": "middle", "path": "x"}\n')

@@ -25,6 +25,7 @@ from rankclip.collection.differences import find
 from rankclip.contrast import sentences
 from rankclip.errors import InputError, NothingToDo, reason
 from rankclip.heads.sides import read as read_sides
+from rankclip.registry import load
 from rankclip.scoring import Embed, unit
 
 SETS = ("jsonl", "awa2", "awa2-size", "cifar100-size", "flowers-colour", "cub")
@@ -95,6 +96,8 @@ def read(kind: str, source: Path, *, released: bool = False) -> list[Test]:
         tests = list(readers[kind](source, released))
     except OSError as error:
         raise InputError(f"{error.filename or source}: {reason(error)}", hint=f"give {kind} in its official layout") from error
+    except (ValueError, LookupError, TypeError, AttributeError, EOFError, pickle.UnpicklingError) as error:  # what readers of other people's formats raise
+        raise InputError(f"{source}: a file in it cannot be understood ({reason(error)})", hint=f"give {kind} in its official layout") from error
     if not tests:
         raise InputError(f"{source}: no test in it")
     return tests
@@ -204,10 +207,8 @@ def _unpickle(path: Path) -> dict[str, Any]:
 
 def read_flowers(source: Path, released: bool) -> Iterator[Test]:
     """Blue against yellow flowers of the test side (jpg/, imagelabels.mat, setid.mat)."""
-    from scipy.io import loadmat
-
-    labels = loadmat(source / "imagelabels.mat")["labels"].ravel()  # from 1
-    test = set(loadmat(source / "setid.mat")["tstid"].ravel().tolist())
+    labels = _matlab(source / "imagelabels.mat")["labels"].ravel()  # from 1
+    test = set(_matlab(source / "setid.mat")["tstid"].ravel().tolist())
     blue, yellow = [{FLOWERS[name] for name in names if name in FLOWERS} for names in (BLUE, YELLOW)]
     if released:
         blue, yellow = ({label + 1 for label in labels_} for labels_ in (RELEASED_BLUE, RELEASED_YELLOW))
@@ -216,6 +217,16 @@ def read_flowers(source: Path, released: bool) -> Iterator[Test]:
         return tuple(str(source / "jpg" / f"image_{i:05d}.jpg") for i, label in enumerate(labels, 1) if label in wanted and i in test)
 
     yield Test("colour of flowers", side(blue), side(yellow), *COLOUR_SENTENCES)
+
+
+def _matlab(path: Path) -> dict[str, np.ndarray]:
+    matlab = load("scipy.io.matlab")
+    with path.open("rb") as file:
+        try:
+            found: dict[str, np.ndarray] = matlab.loadmat(file)
+        except matlab.MatReadError as error:
+            raise ValueError(f"{path.name}: {error}") from error
+    return found
 
 
 def read_cub(source: Path, released: bool) -> Iterator[Test]:
