@@ -140,7 +140,8 @@ def test_resuming_gives_the_same(tmp_path: Path) -> None:
 
 
 def test_wrong_settings_are_refused() -> None:
-    for changes in ({"recipe": "magic"}, {"loss": "hinge"}, {"average": 1.5}, {"temperature": 0.0}):
+    for changes in ({"recipe": "magic"}, {"loss": "hinge"}, {"average": 1.5}, {"temperature": 0.0}, {"rate": -1.0}, {"rate": float("nan")}, {"ridge": -1.0},
+                    {"each": -1}, {"recipe": "lowrank", "average": 0.5}):  # fmt: skip
         with pytest.raises(InputError):
             difference.checked(Config(**changes))  # type: ignore[arg-type]
 
@@ -312,11 +313,31 @@ def test_a_finished_run_with_other_settings_is_not_overwritten(run: Run, tmp_pat
     assert found.code == 2 and "other settings" in found.err
 
 
-@pytest.mark.parametrize(("text", "said"), [('{"path": 3}', "line 2: needs"), ("{", "line 2: not JSON"), ("[1]", "line 2: not a JSON object")])
+@pytest.mark.parametrize(("text", "said"), [
+    ('{"path": 3}', "line 2: needs"), ("{", "line 2: not JSON"), ("[1]", "line 2: not a JSON object"),
+    ('{"path": "b.jpg", "captions": ["x"], "values": 5}', 'line 2: "values" must name numbers'),
+    ('{"path": "b.jpg", "captions": ["x"], "values": {"age": "old"}}', 'line 2: "values" must name numbers'),
+])  # fmt: skip
 def test_a_malformed_line_is_named_by_number(run: Run, tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "captions.jsonl").write_text('{"path": "a.jpg", "captions": ["a dog"]}\n' + text + "\n")
     found = run("finetune", "difference", "--captions", "captions.jsonl")
     assert found.code == 2 and said in found.err
+
+
+@pytest.mark.parametrize(
+    "row", ['{"a": "x.jpg"}', '{"a": "x.jpg", "b": "y.jpg", "text": "  "}', '{"a": "x.jpg", "b": "y.jpg", "text": "darker", "reverse": 5}']
+)
+def test_a_malformed_pair_is_named_by_number(run: Run, tmp_path: Path, row: str) -> None:
+    (tmp_path / "pairs.jsonl").write_text(f"\n{row}\n")
+    found = run("finetune", "difference", "--pairs", "pairs.jsonl")
+    assert found.code == 2 and 'pairs.jsonl, line 2: needs "a", "b" and "text"' in found.err
+
+
+def test_photos_without_anything_in_common_are_no_lesson(run: Run, tmp_path: Path) -> None:
+    file = captioned(tmp_path / "boxes", 12)
+    file.write_text(file.read_text().replace('"val"', '"train"'))
+    found = run("finetune", "difference", "--captions", file, *SMALL, "-q")
+    assert found.code == 4 and "no sentence to choose by" in found.err and "validation photos" in found.err
 
 
 def test_dry_run_and_wrong_options(run: Run, tmp_path: Path) -> None:

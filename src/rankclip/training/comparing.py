@@ -38,6 +38,7 @@ HELD_OUT = 10  # one photo in so many is for validation, where the file does not
 RARE = frozenset({"count", "attribute", "grade", "action", "scene"})  # without presence and relation: what the target figure is measured on
 SLOT_GROUPS = {"colour": "colour", "material": "things", "size": "size", "age": "age", "newness": "age", "light": "light", "time": "time", "place": "place",
                "room": "place", "season": "time", "weather": "weather", "state": "people"}  # fmt: skip
+SHARED = 'several {} photos must show the same thing; a line says which it is for by "split": "train" or "val", else one photo in ten is for validation'
 ENOUGH = 40  # validation sentences of a group before it may be said that plain texts are better
 BOOTSTRAPS = 400
 
@@ -91,8 +92,10 @@ def read_captions_file(path: Path) -> list[Captioned]:
         captions = row.get("captions", [row["caption"]] if "caption" in row else None)
         if not isinstance(row.get("path"), str) or not isinstance(captions, list) or not all(isinstance(one, str) for one in captions):
             raise InputError(f'{place}: needs "path" and "captions"', hint='{"path": "dog.jpg", "captions": ["a dog on a beach"]}')
-        values = {name: float(value) for name, value in row.get("values", {}).items()}
-        rows.append(Captioned(located(path, row["path"]), tuple(captions), is_val(row), values))
+        values = row.get("values", {})
+        if not isinstance(values, dict) or not all(isinstance(value, int | float) for value in values.values()):
+            raise InputError(f'{place}: "values" must name numbers', hint='{"path": "ann.jpg", "captions": ["a girl"], "values": {"age": 9}}')
+        rows.append(Captioned(located(path, row["path"]), tuple(captions), is_val(row), {name: float(value) for name, value in values.items()}))
     return rows
 
 
@@ -100,7 +103,7 @@ def read_pairs_file(path: Path) -> list[GivenPair]:
     """Read `a`, `b`, `text`, and where they are there `reverse` and `split`."""
     rows = []
     for place, row in jsonl.read(path, hint="one object a line"):
-        if not all(isinstance(row.get(name), str) and row[name].strip() for name in ("a", "b", "text")):
+        if not all(isinstance(row.get(name), str) and row[name].strip() for name in ("a", "b", "text")) or not isinstance(row.get("reverse", ""), str):
             raise InputError(f'{place}: needs "a", "b" and "text"', hint='{"a": "x.jpg", "b": "y.jpg", "text": "brighter, more people"}')
         a, b = located(path, row["a"]), located(path, row["b"])
         rows.append(GivenPair(a, b, row["text"], is_val(row)))
@@ -151,8 +154,9 @@ class DifferenceJob:
             said = [f"{len(library.paths):,} photos, {len(train):,} sentences to train, {len(val):,} to choose"]
             if dry_run:
                 return Done(said if team.leads else [], None)
-            if not len(train) or not len(val):
-                raise NothingToDo("no sentence can be made of these captions", hint="captions must name things that several photos share")
+            for some, purpose in ((train, "to train on"), (val, "to choose by")):
+                if not len(some):
+                    raise NothingToDo(f"no sentence {purpose} can be made", hint=SHARED.format("training" if some is train else "validation"))
             outcome, centre, measure = self._run(collection, library, train, val, kinds, team)
             if not team.leads:
                 return Done([], None)

@@ -2,10 +2,11 @@
 
 Trains a text path of its own for comparing sentences, so that cos(e(sentence), embedding(a) - embedding(b)) > 0 where the sentence is true
 of (a, b). Images are never touched: their embeddings come from the store. Data: sentences about pairs of photos, made from captions by
-`generator`, written by a language model (`writer`), or given. Three recipes behind one switch:
+`generator`, written by a language model (`writer`), or given. The recipes, behind one switch:
 
     map       ours: a matrix on the difference of the sentence's two sides (heads/sides.py), solved by ridge towards a scaled identity,
               then refined by InfoNCE at temperature 0.1; a minute on two cores for 100,000 sentences, most of it the text tower
+    whole     the same matrix on the sentence's own embedding, without the reading of its sides
     authors   PC-CLIP as released: InfoNCE at temperature 1, Adam at 1e-8 times 0.9 an epoch, blocks of the text tower only, batch 512
     lowrank   the authors' loss on updates of rank 8 of those blocks
     control   the paper's control: ordinary image-caption InfoNCE on the same blocks, temperature 0.1, rate 1e-6, batch 128
@@ -115,8 +116,12 @@ def checked(config: Config) -> Config:
     for name, known in (("recipe", RECIPES), ("loss", ("infonce", "mse"))):
         if getattr(config, name) not in known:
             raise InputError(f"unknown {name} {getattr(config, name)!r}", hint=f"valid: {', '.join(known)}")
-    if not 0.0 <= config.average <= 1.0 or config.temperature <= 0 or config.batch < 2 or config.epochs < 0:
-        raise InputError("average must be from 0 to 1, temperature above 0, batch at least 2, epochs not negative")
+    if not 0.0 <= config.average <= 1.0 or not config.temperature > 0 or not config.rate > 0 or config.batch < 2 or config.epochs < 0:
+        raise InputError("average must be from 0 to 1, temperature and rate above 0, batch at least 2, epochs not negative")
+    if not config.ridge >= 0 or not config.decay >= 0 or config.rank < 1 or min(config.pairs, config.rare, config.each) < 0:
+        raise InputError("ridge, decay, pairs, rare and each must not be negative, rank at least 1")
+    if config.recipe == "lowrank" and config.average < 1.0:
+        raise InputError("recipe=lowrank has no average: a low-rank update has no original weights to mix with", hint="leave average out")
     return config
 
 
