@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +15,16 @@ from tests import mllm_models, mllm_world
 from tests.conftest import Run, rankclip_command, square, subprocess_environment
 
 from rankclip.backbones import specs
-from rankclip.collection import multimodal
+from rankclip.collection import Collection, multimodal
 from rankclip.engines.mllm_engine import MllmEngine
-from rankclip.errors import RuntimeMissing
+from rankclip.errors import Interrupted, RuntimeMissing
 from rankclip.photos.decode import DecodeOptions, decode
 from rankclip.scoring import Order
 from rankclip.settings import Settings
 from rankclip.store.store import Store
 from rankclip.training.composer_writer import Endpoint
 from rankclip.training.writer import Answer
+from rankclip.types import Silent
 
 SHADES = {"red": (220, 30, 30), "darkred": (110, 15, 15), "green": (40, 160, 50), "blue": (30, 60, 210), "black": (8, 8, 8), "white": (248, 248, 248)}
 
@@ -134,6 +137,70 @@ def test_mllm_judges_the_first_photos_again_where_its_space_is_absent(
     assert refused.code == 2 and "--bottom" in refused.err
 
 
+class Told(Silent):
+    """Keeps what was told of each bar; `then` is run at each step of a bar about photos that are read."""
+
+    def __init__(self, then: Callable[[], None] = lambda: None) -> None:
+        self.bars: list[dict[str, object]] = []
+        self.then = then
+
+    def start(self, total: int | None, what: str) -> None:
+        self.bars.append({"what": what, "total": total, "steps": [], "done": False})
+
+    def advance(self, count: int = 1) -> None:
+        self.bars[-1]["steps"].append(count)  # type: ignore[attr-defined]
+        if "read by" in str(self.bars[-1]["what"]):
+            self.then()
+
+    def done(self) -> None:
+        self.bars[-1]["done"] = True
+
+
+def test_mllm_tells_how_far_it_is_and_reads_no_photo_twice(auto: Run, shades: Path, llava: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    auto("embed", "photos")
+    monkeypatch.setattr(multimodal, "JUDGED", 3)
+    monkeypatch.setattr(multimodal, "AT_ONCE", 2)
+    sizes: list[int] = []
+    real = MllmEngine.encode_images
+    monkeypatch.setattr(MllmEngine, "encode_images", lambda self, pixels: sizes.append(len(pixels)) or real(self, pixels))
+    texts, told = ["make it blue", "make it green", "make it white"], Told()
+    found = Collection("photos", progress=told).compose_all("photos/red.png", texts, composer=f"mllm:{llava}")
+    first = [{path for path, rank in zip(one.paths, one.ranks, strict=True) if rank <= 3} for one in found]
+    new = [3, len(first[1] - first[0]), len(first[2] - first[1] - first[0])]
+    bars = [bar for bar in told.bars if "read by" in str(bar["what"])]
+    assert [bar["what"] for bar in bars] == ["photos read by mllm:tiny-llava"] * 3 and all(bar["done"] for bar in bars)
+    assert [bar["total"] for bar in bars] == new and bars[0]["steps"] == [2, 1] and [sum(bar["steps"]) for bar in bars] == new  # type: ignore[call-overload]
+    assert sum(sizes) == sum(new) < 9, "what one instruction has read, the next has"
+    alone = [Collection("photos").compose_search("photos/red.png", text, composer=f"mllm:{llava}") for text in texts]
+    assert [one.paths for one in alone] == [one.paths for one in found]
+
+
+def test_mllm_stops_between_two_photos(auto: Run, shades: Path, llava: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    auto("embed", "photos")
+    monkeypatch.setattr(multimodal, "AT_ONCE", 2)
+    cancel = threading.Event()
+    told = Told(then=cancel.set)
+    with pytest.raises(Interrupted, match="stopped while mllm:tiny-llava read photos") as caught:
+        Collection("photos", progress=told, cancel=cancel).compose_search("photos/red.png", "make it blue", composer=f"mllm:{llava}")
+    assert caught.value.exit_code == 130 and "rankclip embed --model mllm:tiny-llava" in caught.value.hint
+    assert (told.bars[-1]["total"], told.bars[-1]["steps"]) == (5, [2])
+
+
+def test_mllm_without_a_name_is_the_only_one_here(auto: Run, shades: Path, llava: Path, tmp_path: Path) -> None:
+    named = auto("compose-search", "photos", "photos/red.png", "make it blue", "--composer", f"mllm:{llava}", "--json")
+    assert auto("compose-search", "photos", "photos/red.png", "make it blue", "--composer", "mllm", "--json").out == named.out
+    specs.find(f"mllm:{mllm_models.llava(tmp_path / 'second', seed=1)}")
+    two = auto("compose-search", "photos", "photos/red.png", "make it blue", "--composer", "mllm")
+    assert two.code == 2 and "which model? 2 are known here: mllm:second, mllm:tiny-llava" in two.err
+
+
+def test_mllm_says_what_is_not_english_in_whatever_space(auto: Run, shades: Path, llava: Path) -> None:
+    words = ("compose-search", "photos", "photos/red.png", "das gleiche aber in blau und ohne Hund", "--composer", f"mllm:{llava}")
+    assert "seems to be German" in auto(*words).err
+    auto("embed", "photos", "--model", f"mllm:{llava}")
+    assert auto(*words).err.count("seems to be German") == 1, "where the search goes over to its own space, too"
+
+
 def test_mllm_fusion_by_hand() -> None:
     order = Order(np.array([7, 5, 9, 1]), np.zeros(4), np.arange(1, 5))
     found = multimodal.fused(order, np.array([0.1, 0.2, 0.9]))  # the second judge: 9 before 5 before 7
@@ -236,6 +303,29 @@ def test_mllm_without_its_extra_says_what_to_install(auto: Run, shades: Path, ll
         assert found.stderr.decode().splitlines()[-1] == '  run: python -m pip install "rankclip[mllm]"'
 
 
+@pytest.mark.parametrize(("file", "before", "after", "message"), [
+    ("config.json", '"vision_config"', '"blind_config"', "no vision tower in it"),
+    ("chat_template.jinja", "message['content']", "''", "its chat template loses the picture"),
+    ("tokenizer.json", "<image>", "<photo>", "the image tokens are missing"),
+    ("", "", "", "not enough memory on cpu: one photo at a time needs 0.0 GB"),
+])  # fmt: skip
+def test_mllm_that_cannot_be_used_is_one_clear_line(
+    auto: Run, shades: Path, llava: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, before: str, after: str, message: str
+) -> None:
+    folder = shutil.copytree(llava, tmp_path / "odd")
+    if file:
+        text = (folder / file).read_text()
+        assert before in text
+        (folder / file).write_text(text.replace(before, after))
+    else:
+        monkeypatch.setattr(MllmEngine, "_free", lambda engine: 1_000)
+    for words in (("embed", "photos", "--model"), ("compose-search", "photos", "photos/red.png", "make it blue", "--composer")):
+        specs.find.cache_clear()
+        found = auto(*words, f"mllm:{folder}")
+        lines = [line for line in found.err.splitlines() if line.startswith("rankclip: mllm:odd: ")]
+        assert found.code == 6 and len(lines) == 1 and message in lines[0] and found.err.splitlines()[-1].startswith("  "), found.err
+
+
 def test_mllm_with_a_lora_and_no_peft(llava: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     specs.find.cache_clear()
     tuned = tmp_path / "tuned"
@@ -259,7 +349,8 @@ def test_mllm_that_is_not_here_or_was_another(auto: Run, shades: Path, llava: Pa
     mllm_models.llava(folder, seed=1)
     specs.find.cache_clear()
     other = auto("compose-search", "photos", "photos/red.png", "make it blue", "--model", f"mllm:{folder}", "--no-scan", "--store", "own")
-    assert other.code == 6 and "cannot be compared" in other.err
+    assert other.code == 6 and "own: embedded by other weights of mllm:moving, asked by mllm:moving: their embeddings cannot be compared" in other.err
+    assert other.err.splitlines()[-1] == "  leave out --no-scan to embed the photos by mllm:moving"
     assert auto("models", "fetch", "mllm:nowhere").code == 2
     offline = auto("models", "fetch", "mllm:instructcir_llava_phi35_clip224_lp", "--offline")
     assert offline.code == 7 and "uta-smile/instructcir_llava_phi35_clip224_lp" in offline.err

@@ -248,11 +248,13 @@ class Collection:
 
     def _check_space(self, store: Store) -> None:
         """Refuse a query by a model that embedded nothing here; with a look at the disk it would embed now."""
-        others = [space.backbone for space in store.catalogue.spaces() if store.view(space).rows]
+        name = self.backbone.name
+        others = list(dict.fromkeys(space.backbone for space in store.catalogue.spaces() if store.view(space).rows))
         if others and not store.view(self.backbone.space).rows:
-            made_by = ", ".join(dict.fromkeys(others))
-            raise SpaceMismatch(f"{self.folder}: embedded by {made_by}, asked by {self.backbone.name}: their embeddings cannot be compared",
-                                hint=f"give --model {others[0]}, or leave out --no-scan to embed the photos by {self.backbone.name}")  # fmt: skip
+            made_by = ", ".join(f"other weights of {name}" if one == name else one for one in others)
+            usable = [f"give --model {one}, or " for one in others if one != name][:1]
+            raise SpaceMismatch(f"{self.folder}: embedded by {made_by}, asked by {name}: their embeddings cannot be compared",
+                                hint=f"{''.join(usable)}leave out --no-scan to embed the photos by {name}")  # fmt: skip
 
     def _write_or_read(self, stack: ExitStack, walk: Walk, found: Survey) -> tuple[Store, Seen]:
         if not (found.pending or found.moved or found.gallery.contents):

@@ -104,8 +104,10 @@ def search(collection: Collection, reference: str, instructions: Sequence[str], 
         gallery = without_copies(gallery) if unique else gallery
         judge = second_judge(collection, options)
         if judge is not None and (store.view(judge.backbone.space).rows_of(gallery.contents) >= 0).all():  # its own space is there: nothing to judge again
-            own = replace(options, composer=multimodal.NAME)
-            return search(own_space(collection, judge.backbone), reference, instructions, own, scan=False, unique=unique)
+            own = own_space(collection, judge.backbone)
+            found = search(own, reference, instructions, replace(options, composer=multimodal.NAME), scan=False, unique=unique)
+            collection.notes += own.notes
+            return found
         references = tuple(read_reference(collection, store, view, path, weight) for weight, path in named)
         composer = Composer(collection, store, view, options.composer if judge is None else "auto")
         announce(collection, [*wishes, *more], [path for _, path in named], judge or composer.judge)
@@ -168,7 +170,7 @@ def judged_again(judge: multimodal.Judge, collection: Collection, store: Store, 
         return order
     places = ranked.places[order.index[: multimodal.JUDGED]]  # int64 [K]
     query = judge.query(asked)  # [D]
-    photos = judge.photos(store.view(judge.backbone.space), gallery.contents[places], gallery.paths(places), collection.progress)  # [K, D]
+    photos = judge.photos(store.view(judge.backbone.space), gallery.contents[places], gallery.paths(places), collection.progress, collection.cancel)  # [K, D]
     return multimodal.fused(order, photos @ query)
 
 

@@ -6,6 +6,7 @@ the first photos, the language model reads those few, and both orders are joined
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from rankclip import scoring
 from rankclip.backbones import specs
 from rankclip.backbones.checkpoints import PREFIX
 from rankclip.backbones.specs import Backbone
-from rankclip.errors import InputError, PhotoError
+from rankclip.errors import InputError, Interrupted, PhotoError
 from rankclip.registry import ENGINES, load, resolve
 from rankclip.scoring import Order
 from rankclip.settings import Settings
@@ -64,6 +65,7 @@ class Judge:
     def __init__(self, backbone: Backbone, settings: Settings, engine: Any = None) -> None:
         self.backbone, self.settings = backbone, settings
         self.known: dict[tuple[str, str], np.ndarray] = {}  # (path, instruction) -> float32 [D]
+        self.judged: dict[str, np.ndarray] = {}  # path -> float32 [D]: the next instruction brings many of the same photos
         if engine is not None:
             self.engine = engine
 
@@ -94,19 +96,28 @@ class Judge:
             found = self.engine.encode_changes(self.pixels(path), missing)
             self.known.update({(path, text): row for text, row in zip(missing, found, strict=True)})
 
-    def photos(self, view: View, contents: np.ndarray, paths: Sequence[str], progress: Progress) -> np.ndarray:
-        """Embed some photos, those that the store has in this space from there: float32 [K, D], unit rows.    contents: int64 [K]."""
+    def photos(self, view: View, contents: np.ndarray, paths: Sequence[str], progress: Progress, cancel: threading.Event) -> np.ndarray:
+        """Embed some photos, those that the store has in this space from there: float32 [K, D], unit rows.    contents: int64 [K].
+
+        Raises Interrupted within AT_ONCE photos of the wish to stop.
+        """
         rows = view.rows_of(contents)
-        found = np.zeros((len(paths), self.backbone.width), np.float32)
-        found[rows >= 0] = view.read_embeddings(rows[rows >= 0])
-        missing = np.flatnonzero(rows < 0)
+        self.judged.update({paths[i]: view.read_embeddings(rows[i : i + 1])[0] for i in np.flatnonzero(rows >= 0).tolist()})
+        missing = [path for path in paths if path not in self.judged]
         progress.start(len(missing), f"photos read by {self.backbone.name}")
         for start in range(0, len(missing), AT_ONCE):
+            if cancel.is_set():
+                raise self._stopped()
             some = missing[start : start + AT_ONCE]
-            found[some] = self.engine.encode_images(np.stack([self.pixels(paths[i]) for i in some.tolist()])).pooled
+            self.judged.update(zip(some, self.engine.encode_images(np.stack([self.pixels(path) for path in some])).pooled, strict=True))
             progress.advance(len(some))
         progress.done()
-        return found
+        return np.stack([self.judged[path] for path in paths])
+
+    def _stopped(self) -> Interrupted:
+        error = Interrupted(f"stopped while {self.backbone.name} read photos", signal_number=2)
+        error.hint = f"what it read is not kept; rankclip embed --model {self.backbone.name} keeps it"
+        return error
 
     def pixels(self, path: str) -> np.ndarray:
         """Decode a photo to this model's input, uint8 [S, S, 3]. Raises InputError for one that cannot be read."""
