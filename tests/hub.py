@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from pathlib import Path
 
 
 class Hub(BaseHTTPRequestHandler):
-    """Serves FOLDER/owner/name/file at /owner/name/resolve/REVISION/file."""
+    """Serves FOLDER/owner/name/file at /owner/name/resolve/REVISION/file, and the list of files where the hub has it."""
 
     folder: Path
     cut: int = 0  # bytes after which the next download breaks off, once
@@ -46,7 +47,24 @@ class Hub(BaseHTTPRequestHandler):
         else:
             self.head(path)
 
+    def listing(self) -> bytes | None:
+        """What /api/models/owner/name/revision/REVISION says, or /tree/REVISION in the place of it."""
+        parts = self.path.split("?")[0].split("/")
+        if parts[1:3] != ["api", "models"] or not (folder := self.folder / parts[3] / parts[4]).is_dir():
+            return None
+        files = sorted(folder.iterdir())
+        tree = [{"type": "file", "path": path.name, "size": path.stat().st_size, "oid": "c" * 40} for path in files]
+        about = {"id": f"{parts[3]}/{parts[4]}", "sha": "c" * 40, "siblings": [{"rfilename": path.name} for path in files]}
+        return json.dumps(tree if parts[5] == "tree" else about).encode()
+
     def do_GET(self) -> None:
+        if (listed := self.listing()) is not None:
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(listed)))
+            self.end_headers()
+            self.wfile.write(listed)
+            return
         path = self.file()
         wanted = self.headers.get("Range", "bytes=0-").removeprefix("bytes=").split("-")[0]
         self.requests_seen.append(f"GET {self.path} from {wanted}")

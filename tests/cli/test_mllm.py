@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from tests import mllm_models, mllm_world
 from tests.conftest import Run, rankclip_command, square, subprocess_environment
+from tests.hub import hub
 
 from rankclip.backbones import specs
 from rankclip.collection import Collection, multimodal
@@ -278,6 +279,27 @@ def test_mllm_learns_from_what_rules_write(auto: Run, llava: Path, tmp_path: Pat
     found = auto("finetune", "composer", "--mllm", llava, "--captions", captions, "--dry-run")
     assert found.code == 0, found.err
     assert int(found.text.split("stage 2: ")[1].split()[0].replace(",", "")) > 20
+
+
+def test_mllm_released_is_fetched_by_its_name_and_embeds(auto: Run, shades: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "instructcir_llava_phi35_clip224_lp"
+    there = mllm_models.released(tmp_path / "hub/uta-smile" / name)
+    (there / "modeling.py").write_text("raise SystemExit('code of a checkpoint was run')")
+    (there / "pytorch_model.bin").write_bytes(b"a pickle")
+    monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
+    with hub(tmp_path / "hub") as (address, _):
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        found = auto("models", "fetch", f"mllm:{name}")
+        assert found.code == 0, found.err
+    assert auto("embed", "photos/red.png", "--model", f"mllm:{name}").code == 0
+    engine = engine_of_name(f"mllm:{name}")
+    here = Path(engine.backbone.extra["base"])
+    assert here != there and {path.suffix for path in here.iterdir() if path.is_file()} <= {".json", ".jinja", ".safetensors"}
+    pixels = decode(str(shades / "red.png"), DecodeOptions(engine.backbone.input)).pixels
+    with Store.open(tmp_path / "store") as store:
+        view = store.view(engine.backbone.space)
+        stored = view.read_embeddings(np.array([0]))[0]
+    assert view.rows == 1 and np.abs(stored - engine_of(there).embed(pixels, None)).max() < 5e-4, "float16 in the store"
 
 
 def engine_of_name(name: str) -> MllmEngine:
