@@ -159,7 +159,7 @@ class Collection:
             terms = self._terms(store, view, chosen, head)
             results = []
             for instruction in parsed:
-                self.notes += ranking.too_long(instruction.text, self.backbone) + ranking.unread(instruction.text, self.backbone)
+                self.notes += ranking.doubts(instruction.text, self.backbone)
                 match = adapting.choose(adapter, instruction, embed, chosen, view.space)
                 if adapter is not None and match is not None:
                     results.append(adapting.rank(adapter, match, instruction, parts, chosen, self.not_yet))

@@ -12,11 +12,12 @@ import numpy as np
 
 from rankclip import scoring
 from rankclip.backbones.specs import Backbone
-from rankclip.backbones.tokens import is_truncated
+from rankclip.backbones.tokens import encode, is_truncated
 from rankclip.collection.galleries import Embedded, Photos
 from rankclip.errors import InputError, ModelError
 from rankclip.instructions import PLAIN, Instruction
 from rankclip.instructions.languages import language
+from rankclip.instructions.spelling import slips
 from rankclip.instructions.vocabulary import group_of
 from rankclip.registry import METHODS, check_name, resolve
 from rankclip.scoring import Order, Query
@@ -171,11 +172,22 @@ def cut_short(view: View, contents: np.ndarray) -> np.ndarray | None:
     return np.isin(contents, view.truncated) if len(view.truncated) else None
 
 
+def doubts(text: str, backbone: Backbone) -> list[str]:
+    """Say what may go wrong in an instruction before it is read: it is too long, in another language, or misspelt."""
+    return too_long(text, backbone) + (unread(text, backbone) or misspelt(text))
+
+
 def too_long(text: str, backbone: Backbone) -> list[str]:
     """Say that the model does not read all of an instruction; nothing where it does."""
     if not is_truncated(text, context=backbone.context):
         return []
     return [f"the instruction is longer than the {backbone.context - 2} tokens that {backbone.name} reads; its end is ignored"]
+
+
+def misspelt(text: str) -> list[str]:
+    """Name words that are probably slips for words that an order hangs on. What the tokenizer knows as a whole is a word."""
+    found = {word: meant for word, meant in slips(text).items() if len(encode(word)) > 1}
+    return [f"{word!r} is taken as it stands; if you mean {meant!r}, say so" for word, meant in found.items()]
 
 
 def unread(text: str, backbone: Backbone) -> list[str]:
