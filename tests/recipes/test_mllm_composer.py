@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import fields, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from rankclip.evaluation import triplets
 from rankclip.settings import Settings
 from rankclip.training import composer_gather, mllm_composer, mllm_job, runs
 from rankclip.training.mllm_composer import Config, Data, Row, Step
+from rankclip.types import Silent
 
 FP32 = Settings(precision="fp32", threads=1, device="cpu")
 ALONE = runs.Team(0, 1, torch.device("cpu"))
@@ -321,6 +323,20 @@ def test_what_cannot_be_learnt_or_tuned(llava: Path, world: Path, tmp_path: Path
     engine.backbone.extra["adapter"] = "somewhere"
     with pytest.raises(ModelError, match="is tuned already"):
         mllm_composer.check(engine, data)
+
+
+def test_settings_that_cannot_be_meant_are_told_at_once(llava: Path, world: Path) -> None:
+    mllm_composer.check_settings(Config())
+    assert mllm_composer.LEAST.keys() | {"rate", "temperature", "checkpointing", "merge", "seed"} == {one.name for one in fields(Config)}
+    for name, least in mllm_composer.LEAST.items():
+        with pytest.raises(InputError, match=f"{name} must be at least {least}"):
+            mllm_composer.check_settings(replace(Config(), **{name: least - 1}))
+    changes = {"part": "0", "rate": "nan", "temperature": "0", "dropout": "1", "epochs": "0", "align_epochs": "0"}
+    job = mllm_job.MllmJob(FP32, Silent(), threading.Event(), str(llava), changes=changes)
+    with pytest.raises(InputError) as caught:
+        job.train(world / "triplets.jsonl", None)
+    assert caught.value.message == ("--set: part must be at least 1, rate must be above 0, temperature must be above 0, dropout must be below 1, "
+                                    "epochs or align_epochs must be above 0")  # fmt: skip
 
 
 def test_every_setting_is_in_the_manual() -> None:

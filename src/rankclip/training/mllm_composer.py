@@ -69,6 +69,20 @@ class Config:
     seed: int = 0
 
 
+LEAST = {"align_epochs": 0, "epochs": 0, "batch": 2, "mix": 0, "photos": 0, "part": 1, "warmup": 0, "decay": 0, "rank": 1, "alpha": 1, "dropout": 0,
+         "save_every": 1, "patience": 1}  # fmt: skip
+
+
+def check_settings(config: Config) -> None:
+    """Refuse settings that cannot be meant, all of them at once. Raises InputError."""
+    wrong = [f"{name} must be at least {least}" for name, least in LEAST.items() if not getattr(config, name) >= least]
+    wrong += [f"{name} must be above 0" for name in ("rate", "temperature") if not getattr(config, name) > 0]
+    wrong += ["dropout must be below 1"] if config.dropout >= 1 else []
+    wrong += ["epochs or align_epochs must be above 0"] if config.epochs == config.align_epochs == 0 else []
+    if wrong:
+        raise InputError(f"--set: {', '.join(wrong)}", hint="docs/mllm.md says what each setting is")
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One example. instruction: empty in stage 1. original: what the photo itself shows, the hard negative, or empty."""

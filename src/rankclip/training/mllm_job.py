@@ -42,9 +42,10 @@ class MllmJob:
     def train(self, data: Path | None, captions: Path | None, *, written: Path | None = None, dry_run: bool = False) -> Done:
         """Train on a triplet file, a caption file, or both.    written: triplets that a language model made from the captions.
 
-        Raises InputError for a malformed line or too little data, ModelError for a model that cannot be tuned.
+        Raises InputError for a malformed line, a setting that cannot be meant or too little data, ModelError for a model that cannot be tuned.
         """
         config = runs.configured(Config(), self.changes or {}, "--set")
+        mllm_composer.check_settings(config)
         packs.check_pack_name(self.name, "my-composer")
         rows, captioned = read_files(data, captions, written, config.seed)
         source = data or captions
