@@ -92,7 +92,7 @@ def sided(texts: list[str], embed: Embed, centre: np.ndarray) -> np.ndarray:
 class DifferenceHead:
     """A difference pack, its files loaded on demand.
 
-    >>> DifferenceHead(pack).embedder(embed, states)(["The first photo is brighter, while the second is darker."]).shape  # doctest: +SKIP
+    >>> DifferenceHead(pack).embedder(embed)(["The first photo is brighter, while the second is darker."]).shape  # doctest: +SKIP
     (1, 384)
     """
 
@@ -113,11 +113,8 @@ class DifferenceHead:
         return f"{self.pack.name}|{self.pack.card.files[GRAPH if self.config.form == 'tower' else MATRIX][:16]}"
 
     def prefers(self, group: str) -> bool:
-        """Tell whether validation found the head better than plain texts for a group of attributes."""
+        """Tell whether the head is to read a group of attributes: all but those in which validation found plain texts better."""
         return group not in self.config.plain_groups
-
-    def slope(self, group: str) -> float:
-        return self.config.slope if self.prefers(group) else self.config.plain_slope
 
     def embedder(self, embed: Embed) -> Embed:
         """Return the head's own text path: comparing sentences -> float32 [Q, D], unit rows.
