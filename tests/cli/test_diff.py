@@ -16,6 +16,7 @@ from tests.cli.test_contact_sheet import opened
 from tests.conftest import ROOT, Run, noise_photo, rankclip_command, square, subprocess_environment
 
 from rankclip.collection.ranking import choose
+from rankclip.evaluation.ranking import srcc
 from rankclip.heads import packs
 from rankclip.instructions import parse
 from rankclip.instructions.vocabulary import digest, sights, vocabulary
@@ -275,6 +276,19 @@ def test_the_head_orders_where_validation_says_that_it_is_better(text: str, meth
     head = packs.opened(packs.find("difference"))
     assert head is not None and "age" in head.config.plain_groups and choose(parse(text), "auto", head).method == method
     assert choose(parse(text), "auto", None).method in ("direction", "similarity")
+
+
+def test_synthetic_photos_are_ordered_by_brightness(run: Run, pictures: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    light = {}
+    (tmp_path / "made").mkdir()
+    for i in range(200):
+        patches = (rng.normal(rng.uniform(0.08, 0.92), 0.12, (6, 8, 3)).clip(0, 1) * 255).astype(np.uint8)
+        picture = Image.fromarray(patches).resize((128, 96), Image.Resampling.BICUBIC)
+        picture.save(tmp_path / "made" / f"{i}.png")
+        light[i] = float(np.asarray(picture.convert("L")).mean())
+    order = [int(Path(line).stem) for line in run("rank", "made", "from bright to dark", "--method", "difference", "-q").lines]
+    assert len(order) == 200 and srcc(np.array([light[i] for i in order]), -np.arange(200.0)) >= 0.8
 
 
 def test_what_is_added_to_a_query_is_read_by_the_head(run: Run, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
