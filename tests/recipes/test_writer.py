@@ -1,6 +1,7 @@
 """A language model as the writer, played by a server on this machine that speaks the protocol, fails, and talks nonsense."""
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -106,11 +107,27 @@ def test_the_cost_is_limited_over_all_runs(server: tuple[str, Model], tmp_path: 
     assert first.stopped and again.stopped and len(model.asked) == 2 and again.tokens == 100
 
 
+def talk(connection: socket.socket) -> None:
+    with connection:
+        connection.recv(65_536)
+        connection.sendall(b"SSH-2.0-OpenSSH_9.6\r\n")
+
+
+def test_an_endpoint_that_counts_no_tokens(server: tuple[str, Model], tmp_path: Path) -> None:
+    address, model = server
+    model.answers = [b'{"choices": [{"message": {"content": "no"}}], "usage": null}', b'{"choices": [{"message": {"content": "no"}}]}']
+    assert (written(address, tmp_path / "w.jsonl").dropped, len(model.asked)) == (5, 5)
+
+
 def test_an_endpoint_that_is_down_or_talks_nonsense(server: tuple[str, Model], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     address, model = server
     with pytest.raises(NetworkError, match="no answer after 4 tries"):
         written("http://127.0.0.1:9/v1", tmp_path / "a.jsonl")
-    for nonsense in (b"<html>", b"{}", b'{"choices": []}', b"[1]"):
+    with socket.create_server(("127.0.0.1", 0)) as other:  # it listens, and speaks no HTTP
+        threading.Thread(target=lambda: [talk(other.accept()[0]) for _ in range(writer.TRIES)], daemon=True).start()
+        with pytest.raises(NetworkError, match="no answer after 4 tries"):
+            written(f"http://127.0.0.1:{other.getsockname()[1]}/v1", tmp_path / "a.jsonl")
+    for nonsense in (b"<html>", b"{}", b'{"choices": []}', b"[1]", b'{"choices": [{"message": {"content": "x"}}], "usage": 3}'):
         model.answers, model.asked = [nonsense], []
         with pytest.raises(NetworkError, match="no answer after 4 tries"):
             written(address, tmp_path / "b.jsonl")

@@ -6,6 +6,7 @@ interrupted or failing run goes on where it stopped and no paid answer is lost. 
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import re
@@ -65,7 +66,7 @@ class Endpoint:
                 if error.code < 500 and error.code != 429:
                     hint = "check --writer and --writer-model; a key comes from RANKCLIP_WRITER_KEY"
                     raise NetworkError(f"{self.address}: {reason} {error.reason}", hint=hint) from error
-            except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+            except (OSError, http.client.HTTPException, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:  # down, cut off, or nonsense
                 reason = str(error) or type(error).__name__
         raise NetworkError(f"{self.address}: no answer after {TRIES} tries ({reason})", hint="is the endpoint running? what was written is kept: run it again")
 
@@ -76,7 +77,8 @@ class Endpoint:
         request = urllib.request.Request(f"{self.address.rstrip('/')}/chat/completions", json.dumps(body).encode(), headers)
         with urllib.request.urlopen(request, timeout=self.timeout) as answer:
             found = json.loads(answer.read())
-        return Answer(str(found["choices"][0]["message"]["content"]), int(found.get("usage", {}).get("total_tokens", 0)))
+        used = found.get("usage") or {}  # some endpoints count nothing
+        return Answer(str(found["choices"][0]["message"]["content"]), int(used.get("total_tokens") or 0))
 
 
 @dataclass(frozen=True, slots=True)
