@@ -17,6 +17,7 @@ import numpy as np
 from rankclip.instructions import Instruction
 from rankclip.scoring import Embed, Query, phrase_embedding, unit
 
+LEAST_OF_A_CAMERA = 20  # photos of which a mean tells more of the camera than of what they show
 PAIRS = 2_000  # random pairs that the spread of an axis is taken from
 SAMPLE = 800  # photos of a library that are looked at
 LEAST = 60  # photos in a library below which its spread says nothing, and the head's own is taken
@@ -89,6 +90,28 @@ def added(text: str, embed: Embed, compare: Embed, photos: np.ndarray) -> np.nda
     if width < 1e-6:  # nothing was read from the text, or there is nothing to compare with
         return plain
     return (direction * float((photos @ plain).std()) / width).astype(np.float32)
+
+
+def nuisances(photos: np.ndarray, cameras: Sequence[str]) -> np.ndarray:
+    """Directions that say nothing of what photos show: their mean, and how each camera's photos differ from it; orthonormal rows, float32 [K, D].
+
+    photos: float32 [N, D]. cameras: N names, "" where unknown; only cameras with at least `LEAST_OF_A_CAMERA` photos count.
+    Source: specification of the difference head, 11.2.
+    """
+    mean, names = photos.mean(axis=0), np.array(cameras)
+    many = [name for name in np.unique(names[names != ""]).tolist() if (names == name).sum() >= LEAST_OF_A_CAMERA]
+    found = np.stack([mean, *(photos[names == name].mean(axis=0) - mean for name in many)])  # [1 + cameras, D]
+    _, sizes, rows = np.linalg.svd(found, full_matrices=False)
+    return np.asarray(rows[sizes > 1e-6 * sizes[0]], np.float32)
+
+
+def turned(high: np.ndarray, low: np.ndarray, nuisance: np.ndarray) -> np.ndarray:
+    """What two examples add to an axis: their difference, without what the library's cameras make of it: float32 [D].
+
+    high, low: float32 [D]. nuisance: orthonormal rows, float32 [K, D].
+    """
+    difference = high - low
+    return np.asarray(difference - (difference @ nuisance.T) @ nuisance, np.float32)
 
 
 # ---------------------------------------------------------------- what photos show

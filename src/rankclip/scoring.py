@@ -11,6 +11,7 @@ from __future__ import annotations
 import mmap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 
 import numpy as np
 
@@ -36,7 +37,8 @@ class Query:
 
     @property
     def key(self) -> str:
-        return f"{self.meaning}|{'|'.join(self.texts)}"
+        """Names the scores in caches: method, texts and the vector itself, since a photo that a term names may change."""
+        return f"{self.meaning}|{'|'.join(self.texts)}|{blake2b(self.vector.tobytes(), digest_size=8).hexdigest()}"
 
 
 # ---------------------------------------------------------------- queries

@@ -124,6 +124,13 @@ def test_plus_and_minus(run: Run, squares: Path) -> None:
     assert run("rank", "photos", "a photo", "--minus", "5:red").lines[-1] == "photos/red.png"
 
 
+def test_a_photo_that_turns_the_order_may_change(run: Run, squares: Path, tmp_path: Path) -> None:
+    shutil.copy(squares / "green.png", tmp_path / "mine.png")
+    assert run("rank", "photos", "a photo", "--plus", "mine.png").lines[0] == "photos/green.png"
+    shutil.copy(squares / "red.png", tmp_path / "mine.png")
+    assert run("rank", "photos", "a photo", "--plus", "mine.png").lines[0] == "photos/red.png", "another photo under the same name"
+
+
 @pytest.mark.parametrize("option", ["--plus", "--minus", "--low", "--high"])
 def test_a_photo_that_turns_the_order_but_cannot_be_read(run: Run, squares: Path, tmp_path: Path, option: str) -> None:
     (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff no photo")

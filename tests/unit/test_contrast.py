@@ -68,6 +68,20 @@ def test_what_is_added_counts_as_much_as_the_plain_text() -> None:
     assert np.allclose(plain, rows["nothing"], atol=1e-6), "where the head reads nothing the plain text is added"
 
 
+def test_examples_of_two_cameras_do_not_turn_the_axis_to_the_camera() -> None:
+    """Half of the photos are by a camera that shifts them by `tint`; the examples differ in what they show, and in the camera."""
+    rng = np.random.default_rng(0)
+    shown, tint, mean = np.eye(16)[:3]
+    amount, by = rng.normal(size=400), rng.permutation(np.repeat([0.0, 1.0], 200))
+    photos = (amount[:, None] * shown + 2 * by[:, None] * tint + 5 * mean + 0.1 * rng.normal(size=(400, 16))).astype(np.float32)
+    nuisance = contrast.nuisances(photos, ["one" if one else "other" for one in by.tolist()])
+    assert nuisance.shape == (2, 16) and np.allclose(nuisance @ nuisance.T, np.eye(2), atol=1e-5), "the mean, and one direction between two cameras"
+    high, low = photos[by == 1][amount[by == 1].argmax()], photos[by == 0][amount[by == 0].argmin()]
+    axis = contrast.turned(high, low, nuisance)
+    assert abs(axis @ tint) < 0.3 < abs((high - low) @ tint) and np.corrcoef(photos @ axis, amount)[0, 1] > 0.95
+    assert contrast.nuisances(photos[:10], ["one"] * 10).shape == (1, 16), "too few photos to tell what a camera does"
+
+
 def test_spreads_are_those_of_random_pairs() -> None:
     x = np.stack([np.array([value, 0.0], np.float32) for value in np.linspace(-1, 1, 801)])
     assert spreads(x, np.array([[1.0, 0.0]], np.float32))[0] == pytest.approx(2 / np.sqrt(6), rel=0.05)  # of a triangular distribution

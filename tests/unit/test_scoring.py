@@ -56,6 +56,8 @@ def test_terms_shift_the_query() -> None:
     moved = scoring.shifted(query, [(1.0, np.array([0, 1, 0]), "beach"), (-2.0, np.array([0, 0, 1]), "fruit")])
     assert np.allclose(moved.vector, np.array([1, 1, -2]) / np.sqrt(6))
     assert moved.texts == ("a bright day", "+1:beach", "-2:fruit") and moved.key != query.key
+    other = scoring.shifted(query, [(1.0, np.array([0, 1, 1]), "beach"), (-2.0, np.array([0, 0, 1]), "fruit")])
+    assert other.texts == moved.texts and other.key != moved.key, "a photo may have changed under its name: its scores are not those of before"
 
 
 def simple_order(scores: list[float], names: list[str], **options: object) -> scoring.Order:

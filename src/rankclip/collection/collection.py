@@ -286,9 +286,20 @@ class Collection:
                     raise InputError(f"{option} {text}: no such photo", hint=near(text) or "give a photo that is there, or a text")
                 vector = photo(option, text) if os.path.isfile(text) else self._text_term(text, store, view, head if sign > 0 else None)
                 terms.append((sign * weight, vector, text))
-        for option, sign, name in (("--high", 1.0, options.high), ("--low", -1.0, options.low)) if options.low else ():  # w' = unit(w + x_high - x_low)
-            terms.append((sign, photo(option, name), name))
+        if options.low:  # w' = unit(w + x_high - x_low)
+            high, low = photo("--high", options.high), photo("--low", options.low)
+            terms.append((1.0, load(CONTRAST).turned(high, low, self._nuisances(store, view)), f"{options.high} over {options.low}"))
         return terms
+
+    def _nuisances(self, store: Store, view: View) -> np.ndarray:
+        """What two examples may differ in by their cameras alone: orthonormal rows, float32 [K, D]."""
+        contrast = load(CONTRAST)
+        rows = np.sort(contrast.sampled(view.rows))
+        contents = view.contents[rows]
+        facts = store.catalogue.facts(contents.tolist())  # none of what was forgotten
+        cameras = [facts[content].camera if content in facts else "" for content in contents.tolist()]
+        found: np.ndarray = contrast.nuisances(view.read_embeddings(rows), cameras)
+        return found
 
     def _text_term(self, text: str, store: Store, view: View, head: DifferenceHead | None) -> np.ndarray:
         """What a text adds to a query, float32 [D]. A head reads only what is added: what it reads of a text to subtract was worse than the plain text."""
