@@ -35,7 +35,7 @@ fix:
 	git diff --stat
 
 torture:
-	$(PYTHON) -m pytest tests/torture -m torture
+	$(PYTHON) -m pytest -m torture
 
 parity:
 	$(PYTHON) -m pytest tests/parity

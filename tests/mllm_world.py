@@ -15,7 +15,8 @@ COLOURS = {"red": (240, 20, 20), "green": (20, 220, 20), "blue": (20, 40, 240), 
            "white": (250, 250, 250), "gray": (110, 110, 110)}  # fmt: skip
 SHAPES = ("circle", "square", "triangle", "cross", "bar", "ring", "pole", "corner")
 SIDE, COPIES = 32, 10
-SHADES = 60  # how far each channel of a colour may be from the above: no combination can be learnt by heart
+SHADES = 40  # how far each channel of a colour may be from the above: no combination can be learnt by heart
+FURTHER = 75  # Euclidean, than any shade of a colour: 69
 HELD_OUT = tuple(zip(COLOURS, SHAPES, strict=True))  # every colour and every shape is seen, these eight together never
 
 
@@ -56,7 +57,7 @@ def draw(fill: tuple[int, int, int], shape: str, rng: np.random.Generator) -> Im
 def tinted(shape: str, rng: np.random.Generator) -> Image.Image:
     """A shape in a colour that has no name here, further than any shade from the one that it is never seen in."""
     never = np.array([COLOURS[colour] for colour, held in HELD_OUT if held == shape][0])
-    while (tint := rng.integers(0, 256, 3)).max() < 100 or np.linalg.norm(tint - never) < 120:
+    while (tint := rng.integers(0, 256, 3)).max() < 100 or np.linalg.norm(tint - never) < FURTHER:
         pass
     return draw(tuple(tint.tolist()), shape, rng)
 

@@ -17,7 +17,7 @@ from tests.conftest import ROOT, Run, noise_photo, rankclip_command, square, sub
 
 from rankclip.collection.ranking import choose
 from rankclip.evaluation.ranking import srcc
-from rankclip.heads import packs
+from rankclip.heads import difference, packs
 from rankclip.instructions import parse
 from rankclip.instructions.vocabulary import digest, sights, vocabulary
 
@@ -289,6 +289,16 @@ def test_synthetic_photos_are_ordered_by_brightness(run: Run, pictures: Path, tm
         light[i] = float(np.asarray(picture.convert("L")).mean())
     order = [int(Path(line).stem) for line in run("rank", "made", "from bright to dark", "--method", "difference", "-q").lines]
     assert len(order) == 200 and srcc(np.array([light[i] for i in order]), -np.arange(200.0)) >= 0.8
+
+
+def test_a_seen_instruction_needs_neither_the_weights_nor_the_rules_of_the_head(run: Run, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["rank", "photos", "from bright to dark", "--method", "difference", "-q"]
+    first = run(*words).lines
+    read = []
+    monkeypatch.setattr(difference, "sided", lambda texts, *more, real=difference.sided: [read.append(texts), real(texts, *more)][1])
+    assert run(*words).lines == first and not read
+    monkeypatch.setattr(difference, "READING", difference.READING + 1)
+    assert run(*words).lines == first and read, "other rules are not answered for by what the old ones said"
 
 
 def test_what_is_added_to_a_query_is_read_by_the_head(run: Run, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:

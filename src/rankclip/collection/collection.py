@@ -166,7 +166,7 @@ class Collection:
                     self.notes += results[-1].notes
                     continue
                 choice = ranking.choose(instruction, chosen.method, head)
-                query = ranking.make_query(choice, instruction, embed, terms, head)
+                query = ranking.make_query(choice, instruction, embed, terms, head, None if head is None else self.comparer(store, head))
                 shown = subjects.showing(instruction, store, view, photos.rows, embed, self.backbone.null)
                 choice = replace(choice, rule=subjects.told(choice.rule, shown))
                 ranked = ranking.rank_gallery(store, view, photos, query, chosen, self.not_yet, shown)
@@ -308,7 +308,7 @@ class Collection:
             return scoring.phrase_embedding(text, embed)
         contrast = load(CONTRAST)
         rows = np.sort(contrast.sampled(view.rows))
-        found: np.ndarray = contrast.added(text, embed, head.embedder(embed), view.read_embeddings(rows))
+        found: np.ndarray = contrast.added(text, embed, self.comparer(store, head), view.read_embeddings(rows))
         return found
 
     def embed_texts(self, texts: list[str]) -> np.ndarray:
@@ -318,16 +318,25 @@ class Collection:
 
     def text_embedder(self, store: Store) -> scoring.Embed:
         """Return a function texts -> unit rows that asks the store first."""
+        return self._remembered(store, "", lambda texts: self.text_engine.encode_texts(texts))
+
+    def comparer(self, store: Store, head: DifferenceHead) -> scoring.Embed:
+        """The same for sentences that compare, as a difference head reads them: a seen one needs neither its weights nor its rules."""
+        return self._remembered(store, f"{head.key}|", lambda texts: head.embedder(self.text_embedder(store))(texts))
+
+    def _remembered(self, store: Store, reader: str, read: scoring.Embed) -> scoring.Embed:
+        """Ask the store first, and tell it what it does not know. reader: names what reads the texts, "" for the space's own tower."""
         space = self.backbone.space
 
         def embed(texts: list[str]) -> np.ndarray:
-            known = store.cached_texts(space, texts)
-            missing = list(dict.fromkeys(text for text in texts if text not in known))
+            names = {text: reader + text for text in texts}
+            known = store.cached_texts(space, list(names.values()))
+            missing = [text for text, name in names.items() if name not in known]
             if missing:
-                vectors = dict(zip(missing, self.text_engine.encode_texts(missing), strict=True))
+                vectors = {names[text]: vector for text, vector in zip(missing, read(missing), strict=True)}
                 store.cache_texts(space, vectors)
                 known |= vectors
-            return np.stack([known[text] for text in texts])
+            return np.stack([known[names[text]] for text in texts])
 
         return embed
 

@@ -137,7 +137,7 @@ class Comparer:
     def compare(self, texts: list[str]) -> np.ndarray:
         """Read comparing sentences with the difference head, float32 [Q, D]."""
         assert self.head is not None
-        return self.head.embedder(self.embed)(texts)
+        return self.collection.comparer(self.store, self.head)(texts)
 
     def axis(self, one: Contrast) -> np.ndarray:
         """The axis of a contrast, by the head where validation prefers it for the group: float32 [D]."""

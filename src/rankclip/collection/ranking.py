@@ -95,10 +95,13 @@ def choose(instruction: Instruction, method: str, head: DifferenceHead | None = 
 
 
 def make_query(
-    choice: Choice, instruction: Instruction, embed: scoring.Embed, terms: Sequence[tuple[float, np.ndarray, str]], head: DifferenceHead | None = None
-) -> Query:
+    choice: Choice, instruction: Instruction, embed: scoring.Embed, terms: Sequence[tuple[float, np.ndarray, str]], head: DifferenceHead | None = None,
+    compare: scoring.Embed | None = None,
+) -> Query:  # fmt: skip
+    """Turn an instruction into a query. compare: the head's reading of sentences, where it is remembered; else the head reads them now."""
     make: Callable[..., Any] = resolve(METHODS, choice.method, what="method")
-    query: Query = make(instruction, embed) if head is None or choice.method != "difference" else make(instruction, embed, head.embedder(embed), head.key)
+    reader = head if choice.method == "difference" else None
+    query: Query = make(instruction, embed) if reader is None else make(instruction, embed, compare or reader.embedder(embed), reader.key)
     return scoring.shifted(query, terms)
 
 

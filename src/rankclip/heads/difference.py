@@ -29,6 +29,7 @@ from rankclip.heads.packs import Pack
 MATRIX, GRAPH, AXES = "head.npz", "head.onnx", "axes.npz"
 FORMS = ("map", "whole", "tower")
 TEXTS_AT_ONCE = 64
+READING = 1  # raise it where `sides` or `changes` read a sentence otherwise than before: what stores remember is then read again
 
 Embed = Callable[[list[str]], np.ndarray]  # texts -> float32 [Q, D], unit rows
 
@@ -109,8 +110,8 @@ class DifferenceHead:
 
     @property
     def key(self) -> str:
-        """Names the weights in caches."""
-        return f"{self.pack.name}|{self.pack.card.files[GRAPH if self.config.form == 'tower' else MATRIX][:16]}"
+        """Names weights and rules in caches."""
+        return f"{self.pack.name}|{self.pack.card.files[GRAPH if self.config.form == 'tower' else MATRIX][:16]}|{READING}"
 
     def prefers(self, group: str) -> bool:
         """Tell whether the head is to read a group of attributes: all but those in which validation found plain texts better."""
