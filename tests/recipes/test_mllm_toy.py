@@ -40,7 +40,7 @@ def learnt(folder: Path, seed: int) -> Found:
     data = mllm_job.gathered(triplets.read(changes), composer_gather.read_captions(captions), folder)
     check_nothing_is_given_away(data)
     model = mllm_models.llava(folder / "model", width=64, spread=0.125, seed=seed)
-    engine = MllmEngine(specs.find(f"mllm:{model}"), Settings(precision="fp32", threads=1, device="cpu"))
+    engine = MllmEngine(specs.find(f"mllm:{model}"), Settings(precision="fp32", threads=2, device="cpu"))
     before = recall_of_texts(engine, data)
     report = mllm_composer.train(engine, data, folder / "run", replace(LEARN, seed=seed)).report
     first = (report["before"]["R@1"]["value"], report["after"]["R@1"]["value"])
@@ -65,7 +65,7 @@ def test_mllm_learns_changes_to_combinations_that_it_has_never_seen(tmp_path: Pa
 
 
 @pytest.mark.torture
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_mllm_learns_them_above_nine_tenths(tmp_path: Path, seed: int) -> None:
     found = learnt(tmp_path, seed)
     assert max(found.photos[0], found.captions[0]) < 0.1
