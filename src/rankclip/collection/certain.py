@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 import numpy as np
 
@@ -70,12 +69,10 @@ def measured(a: PhotoFacts, b: PhotoFacts, distances: Mapping[str, float]) -> li
 
 
 def _time(a: PhotoFacts, b: PhotoFacts) -> Fact | None:
-    try:
-        seconds = (datetime.fromisoformat(a.taken_at) - datetime.fromisoformat(b.taken_at)).total_seconds()
-    except (ValueError, TypeError):
+    first, other = a.moment, b.moment
+    if first is None or other is None or first == other:
         return None
-    if not seconds:
-        return None
+    seconds = (first - other).total_seconds()
     later = "A" if seconds > 0 else "B"
     return Fact("time", f"{later} was taken {span(abs(seconds))} later", later, seconds, "s")
 

@@ -294,7 +294,7 @@ class Collection:
     def _nuisances(self, store: Store, view: View) -> np.ndarray:
         """What two examples may differ in by their cameras alone: orthonormal rows, float32 [K, D]."""
         contrast = load(CONTRAST)
-        rows = np.sort(contrast.sampled(view.rows))
+        rows = contrast.sampled(view.rows)
         contents = view.contents[rows]
         facts = store.catalogue.facts(contents.tolist())  # none of what was forgotten
         cameras = [facts[content].camera if content in facts else "" for content in contents.tolist()]
@@ -307,7 +307,7 @@ class Collection:
         if head is None:
             return scoring.phrase_embedding(text, embed)
         contrast = load(CONTRAST)
-        rows = np.sort(contrast.sampled(view.rows))
+        rows = contrast.sampled(view.rows)
         found: np.ndarray = contrast.added(text, embed, self.comparer(store, head), view.read_embeddings(rows))
         return found
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -366,23 +365,13 @@ def near_references(store: Store, view: View, contents: np.ndarray, rows: np.nda
         cosines = scan_rows(view, rows, one.embedding)  # [G]
         near |= cosines > (NEAR_MLLM if view.space.backbone.startswith(PREFIX) else NEAR)
         maybe = np.flatnonzero((cosines > BURST) & ~near)
-        moment = when(one.facts)
-        if moment is None or not len(maybe) or one.facts is None:
+        if one.facts is None or not len(maybe) or (moment := one.facts.moment) is None:
             continue
         facts = store.catalogue.facts(np.unique(contents[maybe]).tolist())
         for place in maybe.tolist():
             other = facts[int(contents[place])]
-            then = when(other)
-            near[place] = then is not None and other.camera == one.facts.camera and abs((then - moment).total_seconds()) <= BURST_SECONDS
+            near[place] = (then := other.moment) is not None and other.camera == one.facts.camera and abs((then - moment).total_seconds()) <= BURST_SECONDS
     return near
-
-
-def when(facts: PhotoFacts | None) -> datetime | None:
-    """The time a photo was taken, as its camera wrote it."""
-    try:
-        return datetime.fromisoformat(facts.taken_at) if facts is not None and facts.taken_at else None
-    except ValueError:
-        return None
 
 
 # ---------------------------------------------------------------- the result

@@ -162,8 +162,7 @@ class Comparer:
     @cached_property
     def library(self) -> np.ndarray:
         """Some photos of the store, float32 [at most SAMPLE, D], the same ones every time."""
-        rows = contrast.sampled(self.view.rows)
-        return self.view.read_embeddings(np.sort(rows))
+        return self.view.read_embeddings(contrast.sampled(self.view.rows))
 
     @cached_property
     def spread(self) -> np.ndarray:

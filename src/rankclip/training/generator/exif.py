@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from rankclip.collection.composition import when
 from rankclip.types import PhotoFacts
 
 DAY = (5.0, 22.0)  # hours in which later by the clock means later in the day; at night the count begins anew
@@ -16,7 +15,7 @@ def hour(photo: PhotoFacts) -> float:
     >>> hour(PhotoFacts(4, 3, "JPEG", "2021-07-04T18:30:00")), hour(PhotoFacts(4, 3, "JPEG", "2021-07-04T23:30:00"))
     (18.5, nan)
     """
-    taken = when(photo)
+    taken = photo.moment
     value = taken.hour + taken.minute / 60 if taken is not None else float("nan")
     return value if DAY[0] <= value <= DAY[1] else float("nan")
 
@@ -27,7 +26,7 @@ def season(photo: PhotoFacts) -> str:
     >>> season(PhotoFacts(4, 3, "JPEG", "2021-07-04T18:30:00", latitude=52.5)), season(PhotoFacts(4, 3, "JPEG", "2021-07-04T18:30:00", latitude=-33.9))
     ('summer', 'winter')
     """
-    taken = when(photo)
+    taken = photo.moment
     if taken is None or photo.latitude is None or abs(photo.latitude) <= TROPIC:
         return ""
     return SEASONS[(taken.month % 12 // 3 + (0 if photo.latitude > 0 else 2)) % 4]
