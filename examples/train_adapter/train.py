@@ -266,16 +266,19 @@ class Run:
         return np.where(one.split == UNUSED, -1, place)
 
     def out_of_fold(self, data: Data, one: TaskData) -> Held:
-        """Predict each labelled photo by a fit that saw neither it nor its group."""
+        """Predict each labelled photo by a fit that saw neither it nor its group; intervals by a fit without the next fold, which calibrates."""
         pooled, facts, folds = data.features.pooled[one.rows], data.features.facts[one.rows], self.folded(one)
-        ours, ridge = np.full((2, len(one.rows)), np.nan)
+        ours, ridge, low, high = np.full((4, len(one.rows)), np.nan)
         for fold in range(FOLDS):
             some = self.without(one, folds, fold)
             test = some.of(TEST)
             ours[test] = kernels.fit(some, pooled, facts).scores(pooled[test], facts[test])
             ridge[test] = ridge_scores(some, pooled, folds)[test]
+            apart = dataclasses.replace(some, split=np.where(folds == (fold + 1) % FOLDS, CAL, some.split).astype(np.int8))
+            task = adapter.calibrated(apart, kernels.fit(apart, pooled, facts).scores(pooled, facts))
+            low[test], high[test] = task.intervals(ours[test]).T
         kept = np.isfinite(ours)
-        return Held(one.values[kept], ours[kept], ridge[kept])
+        return Held(one.values[kept], ours[kept], ridge[kept], metrics.coverage(one.values[kept], low[kept], high[kept]))
 
     def counted_out_of_fold(self, data: Data, tasks: list[TaskData]) -> dict[str, Held]:
         """The same for tasks that count in the same photos; measured over those that hold the thing."""
@@ -378,11 +381,12 @@ class Run:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Held:
-    """Labels and out-of-fold predictions of one task, float64 [n] each."""
+    """Labels and out-of-fold predictions of one task, float64 [n] each, and the share of labels in our 80 % intervals, where it was measured."""
 
     values: np.ndarray
     ours: np.ndarray
     ridge: np.ndarray
+    coverage: float | None = None
 
     def srcc(self, some: np.ndarray) -> list[float]:
         """Of ours and of ridge."""
@@ -432,7 +436,7 @@ def fold_figures(held: dict[str, Held]) -> dict:
     for name, one in held.items():
         ours, ridge = (asdict(metrics.with_interval(metrics.srcc, one.values, part)) for part in (one.ours, one.ridge))
         difference = asdict(metrics.paired_difference(metrics.srcc, one.values, one.ours, one.ridge))
-        figures[name] = {"adapter": ours, "ridge": ridge, "difference": difference, "photos": len(one.values)}
+        figures[name] = {"adapter": ours, "ridge": ridge, "difference": difference, "photos": len(one.values), "coverage": one.coverage}
     counted = [one for name, one in held.items() if name.startswith("counts")]
     return figures | ({"counts, mean of the series": macro_figures(counted)} if counted else {})
 

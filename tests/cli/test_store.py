@@ -116,8 +116,10 @@ def test_an_older_store_is_brought_up_to_date(run: Run, filled: Path) -> None:
     pixels = [photo.pixels for photo in catalogue.facts(range(1, 6)).values()]
     catalogue.close()
     assert all(one is not None and one.luminance >= 0 and math.isnan(one.blockiness) for one in pixels)
+    assert "5 contents lack pixel facts" in run("store", "info").text and json.loads(run("store", "info", "--json").text)["unmeasured"] == 5
     run("embed", "photos", "--force")
     catalogue = Catalogue(filled, write=False)
+    assert "lack" not in run("store", "info").text
     assert all(photo.pixels is not None and photo.pixels.blockiness >= 0 for photo in catalogue.facts(range(1, 6)).values())
     catalogue.close()
 
