@@ -57,7 +57,11 @@ def degraded(found: dict[str, Any]) -> list[str]:
 
 def folds(found: dict[str, Any]) -> list[str]:
     """The trained part and ridge on the same five folds; the mean of the counted series without intervals of its own."""
-    rows = ["", "| task, five folds by content, kernel regression alone | photos | SRCC | ridge, SRCC | difference | in the 80 % interval |", "|---|---|---|---|---|---|"]
+    rows = [
+        "",
+        "| task, five folds by content, kernel regression alone | photos | SRCC | ridge, SRCC | difference | in the 80 % interval |",
+        "|---|---|---|---|---|---|",
+    ]
     for task, one in found.items():
         values = [shown(one[name]) if isinstance(one[name], dict) else f"{one[name]:.3f}" for name in ("adapter", "ridge", "difference")]
         inside = "" if one.get("coverage") is None else f"{one['coverage']:.0%}"

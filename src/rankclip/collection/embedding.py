@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rankclip.backbones.specs import Backbone
-from rankclip.collection.survey import Gallery, Pending, Survey
+from rankclip.collection.survey import Gallery, Survey
 from rankclip.engines.base import Engine
 from rankclip.photos.decode import DecodeOptions
 from rankclip.photos.pool import DecodePool, Reader
@@ -25,7 +25,7 @@ from rankclip.photos.worker import NOBODY, Answer, Task, WorkerOptions
 from rankclip.settings import Settings
 from rankclip.store import upkeep
 from rankclip.store.store import Batch, NewFile, Store
-from rankclip.types import EmbedReport, Failure, Features, Progress
+from rankclip.types import EmbedReport, Failure, Features, Photo, Progress
 
 MEGA = 1_000_000
 FEW = 64  # digests that go to a worker along with a file
@@ -37,7 +37,7 @@ AHEAD = 2  # batches that may be decoded ahead of the engine: more would only fi
 class Ready:
     """A decoded photo on its way to the engine."""
 
-    file: Pending
+    file: Photo
     answer: Answer
 
 
@@ -81,7 +81,7 @@ class Embedding:
             self.report.model_share = self.model_seconds / self.report.seconds
         return self.report
 
-    def _loop(self, pending: list[Pending], pool: DecodePool, model: ThreadPoolExecutor) -> None:
+    def _loop(self, pending: list[Photo], pool: DecodePool, model: ThreadPoolExecutor) -> None:
         tasks = self._tasks(pending)
         more = True
         while (more or pool.in_flight or self.waiting or self.running) and not self.cancel.is_set():
@@ -103,7 +103,7 @@ class Embedding:
         """Whether the engine may go on: it has ended its half, and no other half waits for being committed."""
         return len(self.running) < min(HANDS, self.settings.batch_size) and all(future.done() for _, future in self.running)
 
-    def _tasks(self, pending: Iterable[Pending]) -> Iterator[Task]:
+    def _tasks(self, pending: Iterable[Photo]) -> Iterator[Task]:
         for number, file in enumerate(pending):
             yield self._task(number, file.path, file.stamp.size)
 
@@ -120,7 +120,7 @@ class Embedding:
             self.crowded.add(size)
         return Task(number, path, digest_only=True)
 
-    def _sort_in(self, pending: list[Pending], answer: Answer, pool: DecodePool) -> None:
+    def _sort_in(self, pending: list[Photo], answer: Answer, pool: DecodePool) -> None:
         """Put an answer where it belongs: failed, known content, back to the workers, or to the engine."""
         if answer.number == NOBODY or (answer.kind == "crash" and self.cancel.is_set()):  # a signal to the group may hit a worker that is still starting
             return
@@ -135,7 +135,7 @@ class Embedding:
         else:
             self.copies.append(Ready(file, answer))
 
-    def _fail(self, file: Pending, answer: Answer) -> None:
+    def _fail(self, file: Photo, answer: Answer) -> None:
         self.report.failed += 1
         self.report.failures.append(Failure(file.shown, answer.reason, answer.kind))
         if answer.kind not in ("missing", "changing"):  # these may be well at the next run

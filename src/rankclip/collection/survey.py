@@ -10,7 +10,7 @@ from functools import partial
 from rankclip.photos.discover import Listing, Walk
 from rankclip.store.keys import KnownFile, State, state
 from rankclip.store.store import Store, View
-from rankclip.types import FileStamp
+from rankclip.types import FileStamp, Photo
 
 
 @dataclass(slots=True)
@@ -25,27 +25,13 @@ class Gallery:
         self.shown.append(shown)
 
 
-@dataclass(frozen=True, slots=True)
-class Pending:
-    """A file that must be read."""
-
-    folder: str
-    name: str
-    shown: str
-    stamp: FileStamp
-
-    @property
-    def path(self) -> str:
-        return f"{self.folder}/{self.name}" if self.folder != "/" else f"/{self.name}"
-
-
 @dataclass(slots=True)
 class Survey:
     """What one look at the disk found, compared with the store."""
 
     gallery: Gallery = field(default_factory=Gallery)
     moved: list[tuple[str, str, FileStamp, int]] = field(default_factory=list)
-    pending: list[Pending] = field(default_factory=list)
+    pending: list[Photo] = field(default_factory=list)
     remembered: list[str] = field(default_factory=list)
     unchanged: int = 0
     gone: int = 0  # known, below the roots, and not on the disk
@@ -74,7 +60,7 @@ def survey(walk: Walk, store: Store | None, view: View | None, *, retry: bool = 
             elif what is State.REMEMBERED:
                 found.remembered.append(entry.shown)
             else:
-                found.pending.append(Pending(listing.folder, entry.name, entry.shown, FileStamp.of(facts)))
+                found.pending.append(Photo(listing.folder, entry.name, entry.shown, FileStamp.of(facts)))
     if store is not None and listed:
         found.gone += _gone_below(store, [os.path.abspath(root) for root in walk.roots], listed)
     return found
