@@ -72,12 +72,12 @@ def unpack(shared: Path, out: Path, pack: str) -> list[dict]:
 
 
 def enlarged(image: Image.Image, megapixels: float, rng: np.random.Generator) -> Image.Image:
-    """Enlarge like a camera's file: bicubic, with fine sensor noise of the light or of each colour, so that the pixel facts see large photos too."""
+    """Enlarge like a camera's file: bicubic, with fine sensor noise, so that the pixel facts see large photos too."""
     factor = (megapixels * 1e6 / (image.width * image.height)) ** 0.5
     if factor <= 1:
         return image
     big = image.resize((round(image.width * factor), round(image.height * factor)), Image.Resampling.BICUBIC)
-    return grainy(big, float(rng.uniform(0, SENSOR_NOISE)), int(rng.choice((1, 3))), rng)
+    return grainy(big, float(rng.uniform(0, SENSOR_NOISE)), 1, rng)
 
 
 def grainy(image: Image.Image, strength: float, channels: int, rng: np.random.Generator) -> Image.Image:
