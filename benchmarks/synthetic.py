@@ -14,7 +14,7 @@ from rankclip.types import FileStamp, PhotoFacts, PixelFacts
 
 ROWS_AT_ONCE = 5_000
 FILES_IN_FOLDER = 500
-FACTS = PhotoFacts(4032, 3024, "JPEG", "2021-07-03T12:00:00", "ACME One", None, None, PixelFacts(0.5, 0.2, 0.3, 0.2, 0.0, 2.0, 0.01, 0.1, 0.2, 0.5, 1.5))
+FACTS = PhotoFacts(4032, 3024, "JPEG", "2021-07-03T12:00:00", "ACME One", None, None, PixelFacts(0.5, 0.2, 0.3, 0.2, 0.0, 2.0, 0.01))
 
 
 def make_store(folder: Path, rows: int, *, model: str = "rankclip-mini", root: str = "/photos", tokens: bool = False) -> None:

@@ -91,7 +91,7 @@ class Photo:
 
 @dataclass(frozen=True, slots=True)
 class PixelFacts:
-    """Measured on the decoded picture before the last resize; every value is 0 ... 1 unless said otherwise, NaN where an older store holds none."""
+    """Measured on the decoded picture before the last resize; every value is 0 ... 1 unless said otherwise."""
 
     luminance: float  # mean of luma
     contrast: float  # standard deviation of luma
@@ -100,10 +100,6 @@ class PixelFacts:
     clipped: float  # share of pixels at black or white
     sharpness: float  # log10(1 + variance of the luma's Laplacian at 8-bit scale), about 0 ... 5
     noise: float  # robust standard deviation of the fine diagonal detail, over 255
-    blockiness: float  # log of the strongest of the eight places of a compressor's blocks over the usual one, in differences of neighbours; about 0 ... 2
-    block_edges: float  # log(1 + levels by which such a place stands out from both sides), about 0 ... 3
-    colour_noise: float  # log(1 + levels), mean of the fine diagonal detail of red - green and blue - green, about 0 ... 4
-    colour_grain: float  # the same of its 98th percentile, about 0 ... 5
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 import errno
 import json
-import math
 import os
 from pathlib import Path
 
@@ -95,33 +94,6 @@ def test_a_newer_store_is_refused_untouched(run: Run, filled: Path) -> None:
         found = run(*words)
         assert (found.code, found.out) == (5, b"") and "format 99" in found.err and "update rankclip" in found.err
     assert (filled / "catalogue.sqlite3").read_bytes() == before
-
-
-def test_an_older_store_is_brought_up_to_date(run: Run, filled: Path) -> None:
-    """Format 1 knew seven pixel facts: what it holds stays, what it lacks is unknown until `embed --force`."""
-    import sqlite3
-
-    from rankclip.store.catalogue import Catalogue
-
-    with sqlite3.connect(filled / "catalogue.sqlite3") as connection:
-        for name in ("blockiness", "block_edges", "colour_noise", "colour_grain"):
-            connection.execute(f"ALTER TABLE content DROP COLUMN {name}")
-        connection.execute("PRAGMA user_version = 1")
-    connection.close()
-    found = run("rank", "photos", "red first", "--no-scan")
-    assert (found.code, found.out) == (5, b"") and "older rankclip" in found.err and "rankclip embed" in found.err
-    assert "0 new, 5 unchanged" in run("embed", "photos").err
-    assert len(run("rank", "photos", "red first", "--no-scan").lines) == 5 and run("store", "verify").code == 0
-    catalogue = Catalogue(filled, write=False)
-    pixels = [photo.pixels for photo in catalogue.facts(range(1, 6)).values()]
-    catalogue.close()
-    assert all(one is not None and one.luminance >= 0 and math.isnan(one.blockiness) for one in pixels)
-    assert "5 contents lack pixel facts" in run("store", "info").text and json.loads(run("store", "info", "--json").text)["unmeasured"] == 5
-    run("embed", "photos", "--force")
-    catalogue = Catalogue(filled, write=False)
-    assert "lack" not in run("store", "info").text
-    assert all(photo.pixels is not None and photo.pixels.blockiness >= 0 for photo in catalogue.facts(range(1, 6)).values())
-    catalogue.close()
 
 
 def test_prune_forgets_only_what_is_gone(run: Run, filled: Path, squares: Path) -> None:

@@ -8,8 +8,7 @@ import pytest
 from rankclip.collection import certain
 from rankclip.types import PhotoFacts, PixelFacts
 
-GREY = PixelFacts(luminance=0.5, contrast=0.2, saturation=0.3, colourfulness=0.2, clipped=0.0, sharpness=3.0, noise=0.01,
-                   blockiness=0.1, block_edges=0.2, colour_noise=0.5, colour_grain=1.5)  # fmt: skip
+GREY = PixelFacts(luminance=0.5, contrast=0.2, saturation=0.3, colourfulness=0.2, clipped=0.0, sharpness=3.0, noise=0.01)
 PLAIN = PhotoFacts(400, 300, "JPEG", "2020-05-01T12:00:00", "ACME One", 48.0, 11.0, GREY)
 SWAPPED = str.maketrans("AB", "BA")
 

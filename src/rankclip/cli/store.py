@@ -52,8 +52,6 @@ def info(given: Shared, *, json: Annotated[bool, typer.Option("--json", help="on
             return
         typer.echo(f"{facts.folder}: {facts.bytes / 1e6:,.1f} MB")
         typer.echo(f"{facts.files:,} files in {facts.folders:,} folders, {facts.contents:,} different contents, {facts.failures:,} that could not be read")
-        if facts.unmeasured:
-            typer.echo(f"{facts.unmeasured:,} contents lack pixel facts that trained heads read: rankclip embed --force measures them")
         for space in facts.spaces:
             typer.echo(
                 f"{space.backbone} ({space.fingerprint}): {space.rows:,} embeddings, {space.token_rows:,} with patch tokens, {space.bytes / 1e6:,.1f} MB"

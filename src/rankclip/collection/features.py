@@ -18,7 +18,7 @@ class FeatureTable:
     """Features of some contents, in the order they were asked for. Only embedded contents can be asked for.
 
     contents: int64 [N]. pooled: float32 [N, D], unit rows. token_rows: int64 [N], -1 where the store holds no patch tokens.
-    facts: float32 [N, F], the pixel facts in the order of `PixelFacts`, NaN where there are none.
+    facts: float32 [N, 7], the pixel facts in the order of `PixelFacts`, NaN where there are none.
     """
 
     view: View

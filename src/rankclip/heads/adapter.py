@@ -166,14 +166,12 @@ class Adapter:
                advance: Callable[[int], None] = lambda count: None) -> np.ndarray:  # fmt: skip
         """Score photos for one instruction: float32 [N], standardised, higher is more.
 
-        tokens: rows int64 [B] -> float32 [B, P, W], only called where the head reads them. facts: float32 [N, F or more], NaN where unknown.
+        tokens: rows int64 [B] -> float32 [B, P, W], only called where the head reads them. facts: float32 [N, 7], NaN where unknown.
         pooled: float32 [N, D]. states: float32 [1, S, V] and mask: bool [1, S], as `text` gives them.
         """
         out = np.empty(len(pooled), np.float32)
         wanted = {one.name for one in self._session.get_inputs()}
-        plain = np.array(self.pack.card.config.get("fact_mean") or [0.0] * facts.shape[1], np.float32)  # [F]
-        facts = facts[:, : len(plain)]  # none that came after the head
-        known = np.where(np.isfinite(facts), facts, plain)
+        known = np.where(np.isfinite(facts), facts, self._plain_facts).astype(np.float32)
         for start in range(0, len(pooled), BATCH):
             rows = np.arange(start, min(start + BATCH, len(pooled)))
             feed = {"facts": known[rows], "pooled": pooled[rows], "text": states, "mask": mask}
@@ -187,7 +185,7 @@ class Adapter:
         return task.share > 0 or task.name not in self._kernels
 
     def joined(self, task: Task, scores: np.ndarray, pooled: np.ndarray, facts: np.ndarray) -> np.ndarray:
-        """Mix the network's scores, float32 [N], with the task's kernel regression. pooled: float32 [N, D]. facts: float32 [N, F or more]."""
+        """Mix the network's scores, float32 [N], with the task's kernel regression. pooled: float32 [N, D]. facts: float32 [N, 7], NaN where unknown."""
         beside = self._kernels.get(task.name)
         return scores if beside is None else mixed(scores, beside.scores(pooled, facts), task.share)
 
@@ -205,6 +203,10 @@ class Adapter:
             cosine = pooled @ embed([f"a photo of {noun}"])[0]
             return np.asarray((cosine - null[0]) / null[1] > task.subject_z)
         return None
+
+    @property
+    def _plain_facts(self) -> np.ndarray:
+        return np.array(self.pack.card.config.get("fact_mean") or [0.0] * 7, np.float32)
 
     @cached_property
     def _session(self) -> Any:

@@ -15,8 +15,7 @@ import numpy as np
 KERNELS = "kernels.npz"
 BATCH = 8_192
 CONTRAST, SHARPNESS, NOISE = 1, 5, 6  # columns of `PixelFacts`
-LOGGED = 7  # further facts are logarithms as they are
-DETAILS, DETAIL = 2, np.float32(5.0)  # columns of detail, and their size beside the others
+DETAIL = np.float32(5.0)  # size of the two columns of detail beside the others
 FARTHEST = 3.0  # spreads from the mean: a photo with stranger facts counts as one that far away
 
 
@@ -24,8 +23,8 @@ FARTHEST = 3.0  # spreads from the mean: a photo with stranger facts counts as o
 class Kernel:
     """One task's regression. Rows are [embedding, weighted facts]; without facts (weight 0) the embedding alone.
 
-    centres: int8 [M, D or D + F + 9], in steps: float32 [D or D + F + 9]. weights: float32 [M]. gamma: of exp(-gamma |x - c|^2). linear: of x . c beside it.
-    fact_mean, fact_std: float32 [F + 9], of `fact_columns`.
+    centres: int8 [M, D or D + 16], in steps: float32 [D or D + 16]. weights: float32 [M]. gamma: of exp(-gamma |x - c|^2). linear: of x . c beside it.
+    fact_mean, fact_std: float32 [16], of `fact_columns`.
     """
 
     centres: np.ndarray
@@ -39,7 +38,7 @@ class Kernel:
     fact_std: np.ndarray
 
     def scores(self, pooled: np.ndarray, facts: np.ndarray) -> np.ndarray:
-        """Predict, float32 [N], standardised. pooled: float32 [N, D]. facts: float32 [N, F or more], NaN where unknown."""
+        """Predict, float32 [N], standardised. pooled: float32 [N, D]. facts: float32 [N, 7], NaN where unknown."""
         centres, out = self.centres * self.steps, np.empty(len(pooled), np.float32)
         for start in range(0, len(pooled), BATCH):
             some = slice(start, start + BATCH)
@@ -49,7 +48,7 @@ class Kernel:
 
 
 def fact_columns(facts: np.ndarray) -> np.ndarray:
-    """Pixel facts, the logarithms of the first seven, and two of detail, float32 [N, F + 9]; NaN stays NaN.    facts: float32 [N, F].
+    """Pixel facts, their logarithms, and two of detail, float32 [N, 2F + 2]; NaN stays NaN.
 
     Sharpness without noise: white noise of deviation s gives the Laplacian a variance of 20 s^2, and whatever is above that is detail.
     Sharpness without contrast: a faint picture has small differences that are no blur.
@@ -57,17 +56,15 @@ def fact_columns(facts: np.ndarray) -> np.ndarray:
     contrast, sharpness, noise = facts[:, CONTRAST], facts[:, SHARPNESS], facts[:, NOISE]
     beyond_noise = sharpness - np.log10(1 + 20 * (255 * np.maximum(noise, 0)) ** 2)
     beyond_contrast = sharpness - 2 * np.log10(1 + 255 * np.maximum(contrast, 0))
-    logs = np.log10(np.maximum(facts[:, :LOGGED], 0) + 1e-3)
-    return np.concatenate([facts, logs, beyond_noise[:, None], beyond_contrast[:, None]], axis=1).astype(np.float32)
+    return np.concatenate([facts, np.log10(np.maximum(facts, 0) + 1e-3), beyond_noise[:, None], beyond_contrast[:, None]], axis=1).astype(np.float32)
 
 
 def rows(pooled: np.ndarray, facts: np.ndarray, weight: float, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
-    """Join embedding and standardised facts, float32 [N, D + F + 9 or D]; unknown facts lie in the middle, later ones than the pack knows are left out."""
+    """Join embedding and standardised facts, float32 [N, D + 16 or D]; unknown facts lie in the middle."""
     if not weight:
         return pooled
-    known = fact_columns(facts[:, : len(mean) - LOGGED - DETAILS])
-    columns = np.nan_to_num(np.clip((known - mean) / std, -FARTHEST, FARTHEST))
-    columns[:, -DETAILS:] *= DETAIL
+    columns = np.nan_to_num(np.clip((fact_columns(facts)[:, : len(mean)] - mean) / std, -FARTHEST, FARTHEST))  # packs of before had none of detail
+    columns[:, 2 * facts.shape[1] :] *= DETAIL
     return np.concatenate([pooled, columns * np.float32(weight / columns.shape[1] ** 0.5)], axis=1).astype(np.float32)
 
 

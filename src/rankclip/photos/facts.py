@@ -1,7 +1,7 @@
 """Facts measured on a decoded picture and read from its EXIF. Certain, cheap (under 2 ms), and independent of any model.
 
 Pixel facts are taken where the short side is 448 px (or the photo's own, if smaller), so that they compare between photos of
-different size; a compressor's blocks are looked for in the picture as it was decoded.
+different size.
 """
 
 from __future__ import annotations
@@ -18,32 +18,30 @@ from rankclip.types import PixelFacts
 
 SHORT_SIDE = 448  # px
 BLACK, WHITE = 2, 253  # luma at or beyond these counts as clipped
-BLOCK = 8  # px, a side of a JPEG's blocks
-LEAST_BLOCKS = 3  # with fewer, chance stands out
-SPARSE = 4  # every fourth row or column is enough for a mean
 _DATE = re.compile(r"(\d{4})\D(\d\d)\D(\d\d)\D(\d\d)\D(\d\d)\D(\d\d)")
 
 
 def pixel_facts(picture: Image.Image) -> PixelFacts:
     """Measure an RGB picture. See `PixelFacts` for each value's scale."""
-    blocks = _blocks(np.asarray(picture.getchannel(1)))  # before it is made smaller: blocks are 8 px wide
     short = min(picture.size)
     if short > SHORT_SIDE:
         scale = SHORT_SIDE / short
         picture = picture.resize((round(picture.width * scale), round(picture.height * scale)), Image.Resampling.BOX, reducing_gap=1.0)
-    luma, levels = picture.convert("L"), np.arange(256)
-    counts = np.array(luma.histogram())  # [256]
-    total = luma.width * luma.height
+    grey, levels = picture.convert("L"), np.arange(256)
+    luma = np.asarray(grey).astype(np.int16)  # [H, W]
+    counts = np.array(grey.histogram())  # [256]
+    total = luma.size
     mean = float(counts @ levels) / total
     deviation = math.sqrt(max(float(counts @ levels**2) / total - mean**2, 0.0))
-    rgb = [np.asarray(channel).astype(np.int16) for channel in picture.split()]  # three of [H, W]: much faster than one of [H, W, 3]
+    saturation, colourfulness = _colour(np.asarray(picture)[::3, ::3].reshape(-1, 3).astype(np.int16))
+    sharpness, noise = _detail(luma)
     clipped = float(counts[: BLACK + 1].sum() + counts[WHITE:].sum()) / total
-    return PixelFacts(mean / 255, deviation / 255, *_colour(rgb), clipped, *_detail(np.asarray(luma).astype(np.int16)), *blocks, *_colour_noise(rgb))
+    return PixelFacts(mean / 255, deviation / 255, saturation, colourfulness, clipped, sharpness, noise)
 
 
-def _colour(rgb: list[np.ndarray]) -> tuple[float, float]:
-    """Mean saturation and Hasler & Suesstrunk's colourfulness of every ninth pixel; three of int16 [H, W]."""
-    red, green, blue = (channel[::3, ::3].ravel() for channel in rgb)
+def _colour(rgb: np.ndarray) -> tuple[float, float]:
+    """Mean saturation and Hasler & Suesstrunk's colourfulness of sampled pixels, int16 [M, 3]."""
+    red, green, blue = rgb.T
     high, low = np.maximum(np.maximum(red, green), blue), np.minimum(np.minimum(red, green), blue)
     saturation = float(np.mean((high - low) / np.maximum(high, 1)))
     rg, yb = red - green, (red + green) / 2 - blue  # [M]
@@ -56,57 +54,14 @@ def _detail(luma: np.ndarray) -> tuple[float, float]:
     if min(luma.shape) < 3:
         return 0.0, 0.0
     laplacian = 4 * luma[1:-1, 1:-1] - luma[:-2, 1:-1] - luma[2:, 1:-1] - luma[1:-1, :-2] - luma[1:-1, 2:]
-    return math.log10(1 + float(np.var(laplacian, dtype=np.float32))), _percentile(np.bincount(_diagonal(luma).ravel()), 0.5) / 2 / 0.6745 / 255
-
-
-def _diagonal(values: np.ndarray) -> np.ndarray:
-    """Size of the finest diagonal detail, of each two by two pixels: int16 [H / 2, W / 2]. values: int16 [H, W]."""
-    high, wide = values.shape[0] // 2 * 2, values.shape[1] // 2 * 2
-    left, right = values[:, :wide:2], values[:, 1:wide:2]
-    return np.abs(left[0:high:2] - left[1:high:2] - right[0:high:2] + right[1:high:2])
-
-
-def _percentile(counts: np.ndarray, share: float) -> float:
-    """The value below which a share of the counted integers lies, within its bin: a plain percentile of integers is too coarse."""
-    sums = np.cumsum(counts)
-    place = int(np.searchsorted(sums, share * sums[-1]))
-    below = sums[place - 1] if place else 0
-    return max(place - 0.5 + (share * sums[-1] - below) / max(sums[place] - below, 1), 0.0)
-
-
-def _colour_noise(rgb: list[np.ndarray]) -> tuple[float, float]:
-    """Mean and 98th percentile of the finest diagonal detail of red - green and blue - green, as log(1 + levels); three of int16 [H, W].
-
-    What all channels share, edges and grain of the light, is not in it: what is left is a sensor's noise, or a compressor's.
-    """
-    red, green, blue = rgb
-    if min(green.shape) < 3:
-        return 0.0, 0.0
-    counts = np.bincount(np.concatenate([_diagonal(red - green).ravel(), _diagonal(blue - green).ravel()]))
-    return math.log1p(float(counts @ np.arange(len(counts))) / counts.sum()), math.log1p(_percentile(counts, 0.98))
-
-
-def _blocks(channel: np.ndarray) -> tuple[float, float]:
-    """How much one of every eight rows and columns stands out, as a ratio and in levels, both logarithms; uint8 [H, W]."""
-    if min(channel.shape) < LEAST_BLOCKS * BLOCK:
-        return 0.0, 0.0
-    values = channel.astype(np.int16)
-    found = [_steps(side) for side in (values[:, ::SPARSE], values[::SPARSE].T)]
-    return sum(ratio for ratio, _ in found) / 2, sum(levels for _, levels in found) / 2
-
-
-def _steps(values: np.ndarray) -> tuple[float, float]:
-    """The same along the first axis; int16 [L, M]."""
-    steps = np.abs(values[1:] - values[:-1]).mean(axis=1, dtype=np.float32)  # [L - 1]
-    places = _by_place(steps)  # [8]
-    beyond = _by_place(steps[1:-1] - (steps[:-2] + steps[2:]) / 2)  # [8]
-    return math.log((places.max() + 0.1) / (float(np.median(places)) + 0.1)), math.log1p(max(float(beyond.max() - np.median(beyond)), 0.0))
-
-
-def _by_place(values: np.ndarray) -> np.ndarray:
-    """Mean of every eighth value, for each of the eight places, float32 [8]."""
-    found: np.ndarray = values[: len(values) // BLOCK * BLOCK].reshape(-1, BLOCK).mean(axis=0)
-    return found
+    high, wide = luma.shape[0] // 2 * 2, luma.shape[1] // 2 * 2
+    diagonal = np.abs(luma[0:high:2, 0:wide:2] - luma[1:high:2, 0:wide:2] - luma[0:high:2, 1:wide:2] + luma[1:high:2, 1:wide:2])
+    counts = np.cumsum(np.bincount(diagonal.ravel()))
+    half = counts[-1] / 2
+    middle = int(np.searchsorted(counts, half))
+    below = counts[middle - 1] if middle else 0
+    median = middle - 0.5 + (half - below) / max(counts[middle] - below, 1)  # within the bin: a plain median of integers is too coarse
+    return math.log10(1 + float(np.var(laplacian, dtype=np.float32))), max(median, 0.0) / 2 / 0.6745 / 255
 
 
 def taken_at(exif: Mapping[int, Any], details: Mapping[int, Any]) -> str:

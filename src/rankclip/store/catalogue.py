@@ -6,10 +6,9 @@ move together.
 
 from __future__ import annotations
 
-import math
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
@@ -48,11 +47,6 @@ def to_sql(text: str) -> str | bytes:
 
 def from_sql(value: str | bytes) -> str:
     return os.fsdecode(value) if isinstance(value, bytes) else value
-
-
-def measured(values: Sequence[float | None]) -> PixelFacts | None:
-    """Return pixel facts from their columns: None where nothing was measured, NaN for what was not measured yet."""
-    return PixelFacts(*(math.nan if value is None else value for value in values)) if values[0] is not None else None
 
 
 class Catalogue:
@@ -199,13 +193,13 @@ class Catalogue:
 
     def put_content(self, digest: bytes, size: int, facts: PhotoFacts) -> int:
         """Insert a content with its facts, or bring the facts up to date; returns its number."""
-        pixels = astuple(facts.pixels) if facts.pixels is not None else (None,) * len(fields(PixelFacts))
+        pixels = facts.pixels or PixelFacts(0, 0, 0, 0, 0, 0, 0)
         basics = (facts.width, facts.height, facts.format, facts.taken_at, facts.camera, facts.latitude, facts.longitude, int(facts.truncated))
         names = f"digest, size, {FACT_COLUMNS}, {PIXEL_COLUMNS}"
         updates = ", ".join(f"{name} = excluded.{name}" for name in f"{FACT_COLUMNS}, {PIXEL_COLUMNS}".split(", "))
         marks = ", ".join("?" * len(names.split(", ")))
         return int(self.connection.execute(f"INSERT INTO content ({names}) VALUES ({marks}) ON CONFLICT (digest) DO UPDATE SET {updates} RETURNING id",
-                                           (digest, size, *basics, *pixels)).fetchone()[0])  # fmt: skip
+                                           (digest, size, *basics, *astuple(pixels))).fetchone()[0])  # fmt: skip
 
     def facts(self, contents: Iterable[int]) -> dict[int, PhotoFacts]:
         """Return the facts of some contents."""
@@ -216,7 +210,7 @@ class Catalogue:
             marks = ",".join("?" * len(some))
             for row in self.connection.execute(f"SELECT id, {FACT_COLUMNS}, {PIXEL_COLUMNS} FROM content WHERE id IN ({marks})", some):
                 number, width, height, kind, taken_at, camera, latitude, longitude, truncated, *pixels = row
-                found[number] = PhotoFacts(width, height, kind, taken_at, camera, latitude, longitude, measured(pixels), bool(truncated))
+                found[number] = PhotoFacts(width, height, kind, taken_at, camera, latitude, longitude, PixelFacts(*pixels), bool(truncated))
         return found
 
     def truncated(self) -> list[int]:

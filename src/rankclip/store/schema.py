@@ -69,13 +69,7 @@ def first(connection: sqlite3.Connection) -> None:
             connection.execute(statement)
 
 
-def traces(connection: sqlite3.Connection) -> None:
-    """Add what a compressor and a sensor leave in the pixels; NULL for contents that were measured before."""
-    for name in ("blockiness", "block_edges", "colour_noise", "colour_grain"):
-        connection.execute(f"ALTER TABLE content ADD COLUMN {name} REAL")
-
-
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (first, traces)
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (first,)
 VERSION = len(MIGRATIONS)
 
 

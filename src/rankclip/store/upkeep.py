@@ -37,12 +37,11 @@ class SpaceInfo:
 
 @dataclass(frozen=True, slots=True)
 class StoreInfo:
-    """What is in a store. Sizes in bytes. unmeasured: contents of which not all pixel facts are known."""
+    """What is in a store. Sizes in bytes."""
 
     folder: str
     files: int
     contents: int
-    unmeasured: int
     failures: int
     folders: int
     catalogue_bytes: int
@@ -58,13 +57,12 @@ def info(store: Store) -> StoreInfo:
     """Count what a store holds."""
     with store.catalogue.named():
         files, contents, failures, folders = (_count(store, table) for table in ("file", "content", "failure", "folder"))
-        unmeasured = _count(store, "content WHERE blockiness IS NULL")
         spaces = []
         for space in store.catalogue.spaces():
             _, rows, token_rows, generation = store.catalogue.space_row(space)
             spaces.append(SpaceInfo(space.backbone, space.fingerprint, rows, token_rows, folder_bytes(store.space_folder(space, generation))))
     catalogue, scores = (store.folder / NAME).stat().st_size, folder_bytes(store.folder / SCORES)
-    return StoreInfo(str(store.folder), files, contents, unmeasured, failures, folders, catalogue, scores, tuple(spaces))
+    return StoreInfo(str(store.folder), files, contents, failures, folders, catalogue, scores, tuple(spaces))
 
 
 def _count(store: Store, table: str) -> int:

@@ -109,7 +109,7 @@ def inputs(
 ) -> tuple[Tensor | None, ...]:
     """Gather what the module reads for some photos and one instruction; rng: with augmentation (training)."""
     features = data.features
-    facts = torch.from_numpy(np.nan_to_num(features.facts[rows])).to(device)  # [B, F]
+    facts = torch.from_numpy(np.nan_to_num(features.facts[rows])).to(device)  # [B, 7]
     pooled = torch.from_numpy(features.pooled[rows]).to(device)  # [B, E]
     if rng is not None and config.noise:
         pooled = pooled + config.noise * pooled.shape[1] ** -0.5 * torch.from_numpy(rng.standard_normal(pooled.shape, np.float32)).to(device)
@@ -398,7 +398,7 @@ def export(model: nn.Module, data: Data, config: Config) -> bytes:
 
 
 def export_graph(model: nn.Module, tokens: np.ndarray, states: np.ndarray, mask: np.ndarray, facts: np.ndarray, pooled: np.ndarray) -> bytes:
-    """Trace with examples: tokens [B, P, W], states [S, V], mask [S], facts [B, F], pooled [B, E]. Returns the ONNX file."""
+    """Trace with examples: tokens [B, P, W], states [S, V], mask [S], facts [B, 7], pooled [B, E]. Returns the ONNX file."""
     given = tuple(torch.from_numpy(part) for part in (tokens, states[None], mask[None], facts, pooled))
     scorer = model if isinstance(model, LinearScorer) else Scorer(model)  # type: ignore[arg-type]
     axes = {"tokens": {0: "B", 1: "P"}, "text": {1: "S"}, "mask": {1: "S"}, "facts": {0: "B"}, "pooled": {0: "B"}, "score": {0: "B"}}

@@ -47,7 +47,7 @@ class Taught:
 def fit(one: TaskData, pooled: np.ndarray, facts: np.ndarray, *, seed: int = 0) -> Kernel:
     """Fit on training photos; width, strength and the weight of the facts are those with the least squared error in five folds by group.
 
-    Validation photos are left for measuring. pooled: float32 [n, D], facts: float32 [n, F] of all rows of the task; facts are left out where a
+    Validation photos are left for measuring. pooled: float32 [n, D], facts: float32 [n, 7] of all rows of the task; facts are left out where a
     training photo lacks them.
     """
     used = np.unique(taught_rows(one, one.of(TRAIN)))

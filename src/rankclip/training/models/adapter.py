@@ -130,7 +130,7 @@ class Fusion(nn.Module):
         self.out = nn.Parameter(torch.randn(width, width) * width**-0.5)  # released: left uninitialised
 
     def forward(self, tokens: Tensor, text: Tensor, mask: Tensor, facts: Tensor | None = None, pooled: Tensor | None = None) -> Tensor:
-        """tokens: [B, P, W]. text: [B or 1, S, V]. mask: bool [B or 1, S], True where a text token is real. facts: [B, F]. pooled: [B, E]."""
+        """tokens: [B, P, W]. text: [B or 1, S, V]. mask: bool [B or 1, S], True where a text token is real. facts: [B, 7]. pooled: [B, E]."""
         x = self._image(tokens, facts, pooled)  # [B, P, D]
         prompts = self._prompts()  # [T, D]
         keys = torch.cat([prompts.expand(text.shape[0], -1, -1), self.text_in(text)], dim=1)  # [B, T + S, D]
