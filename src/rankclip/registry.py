@@ -42,6 +42,7 @@ METHODS = {
     "direction": "rankclip.scoring:direction_query",
     "difference": "rankclip.contrast:difference_query",
     "adapter": "rankclip.collection.adapting:rank",
+    "date": "rankclip.collection.dating:rank",
 }
 
 COMPOSERS = {

@@ -217,6 +217,7 @@ class Hit:
     photo_cosine: float | None = None  # compose-search: with the reference, and with the text
     text_cosine: float | None = None
     truncated: bool | None = None  # only what is there of the file was embedded
+    taken_at: str | None = None  # where the order is by date: ISO 8601 without zone
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +261,7 @@ class Ranking(Sequence[Hit]):
     photo_cosines: np.ndarray | None = None  # float32 [K], with the references
     text_cosines: np.ndarray | None = None  # float32 [K], with the instruction
     truncated: np.ndarray | None = None  # bool [K]; None: no photo is cut short
+    taken: np.ndarray | None = None  # datetime64[s] [K], NaT where a photo does not say; None: the order is not by date
 
     @classmethod
     def empty(cls, instruction: str, method: str) -> Ranking:
@@ -276,13 +278,14 @@ class Ranking(Sequence[Hit]):
         index = range(len(self))[index]
 
         def pick(column: np.ndarray | None, kind: type) -> Any:
-            return None if column is None or column[index] != column[index] else kind(column[index])  # NaN: not known for this photo
+            return None if column is None or column[index] != column[index] else kind(column[index])  # NaN, NaT: not known for this photo
 
         value = pick(self.values, float)
         interval = None if self.intervals is None or value is None else (float(self.intervals[index][0]), float(self.intervals[index][1]))
         return Hit(int(self.ranks[index]) if self.ranks is not None else index + 1, self.paths[index], float(self.scores[index]),
                    pick(self.cosines, float), pick(self.percentiles, float), value, interval, pick(self.applies, bool),
-                   pick(self.photo_cosines, float), pick(self.text_cosines, float), pick(self.truncated, bool))  # fmt: skip
+                   pick(self.photo_cosines, float), pick(self.text_cosines, float), pick(self.truncated, bool),
+                   pick(self.taken, str))  # fmt: skip
 
     def __iter__(self) -> Iterator[Hit]:
         return (self[i] for i in range(len(self)))

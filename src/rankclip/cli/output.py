@@ -122,7 +122,8 @@ def say_explanation(ranking: Ranking) -> None:
         return
     console.say(f"understood: {found.parse}")
     console.say(f"method:     {found.method}, because {found.rule}")
-    console.say(f"compared:   {' | '.join(found.texts)}")
+    if found.texts:
+        console.say(f"compared:   {' | '.join(found.texts)}")
     if found.head:
         console.say(f"head:       {found.head}")
     if ranking.photo_cosines is not None:

@@ -72,10 +72,7 @@ def rank(adapter: Adapter, match: Match, instruction: Instruction, parts: Parts,
     sign = -1.0 if match.ascending else 1.0
     plain = np.where(np.isfinite(scores), sign * scores.astype(np.float64), -2 * BEHIND)
     keys = np.round(plain if applies is None else np.where(applies, plain, plain - BEHIND), scoring.DIGITS)
-    index = scoring.sort(keys, photos.places, photos.gallery.paths)  # int64 [G], positions within rows
-    ranks = np.arange(1, len(index) + 1)
-    keep = cut(keys[index], options)
-    index, ranks = index[keep], ranks[keep]
+    index, ranks = placed(keys, photos, options)
     task, known = match.task, bool(match.task.knots)
     missing = int((~np.isfinite(scores)).sum())
     notes = (f"{missing:,} photos have no patch tokens and come last; run: rankclip embed --force PATH...",) if missing else ()
@@ -93,6 +90,13 @@ def explain(adapter: Adapter, match: Match, instruction: Instruction, applies: n
     """Say which head answers and why, and how many photos it does not apply to. applies: bool [G] or None."""
     head = f"{adapter.pack.name} {adapter.pack.card.version}, {adapter.pack.folder}"
     return Explanation(METHOD, subjects.told(match.why, applies), instruction.describe(), (match.text,), head)
+
+
+def placed(keys: np.ndarray, photos: Embedded, options: RankOptions) -> tuple[np.ndarray, np.ndarray]:
+    """Sort photos by a key each, float64 [G], higher first: positions of those that the options let through, and their ranks, int64 [K] twice."""
+    index = scoring.sort(keys, photos.places, photos.gallery.paths)  # int64 [G]
+    keep = cut(keys[index], options)
+    return index[keep], keep + 1
 
 
 def cut(ordered: np.ndarray, options: RankOptions) -> np.ndarray:

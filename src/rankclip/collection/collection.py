@@ -23,13 +23,13 @@ import numpy as np
 
 from rankclip import scoring
 from rankclip.backbones.specs import Backbone, find
-from rankclip.collection import adapting, ranking, subjects
+from rankclip.collection import adapting, dating, ranking, subjects
 from rankclip.collection.galleries import Embedded, Photos, Remembered, Seen, without_copies
 from rankclip.collection.survey import Gallery, Survey, survey
 from rankclip.engines.base import Engine
 from rankclip.errors import InputError, NothingToDo, SpaceMismatch, StoreLocked, StoreReadOnly
 from rankclip.heads import packs
-from rankclip.instructions import parse
+from rankclip.instructions import Instruction, parse
 from rankclip.photos.discover import Walk, WalkOptions, check_roots, is_empty, near
 from rankclip.photos.sniff import EXTENSIONS, extension
 from rankclip.registry import ENGINES, available, load, resolve
@@ -41,6 +41,7 @@ from rankclip.types import EmbedReport, Progress, Ranking, Silent
 if TYPE_CHECKING:
     from rankclip.collection.classifying import Classification
     from rankclip.collection.differences import Difference, FolderDifference, Pair
+    from rankclip.heads.adapter import Adapter
     from rankclip.heads.difference import DifferenceHead
 
 EMBEDDING = "rankclip.collection.embedding"  # with Pillow and the pool of workers: only where something is new
@@ -160,18 +161,28 @@ class Collection:
             results = []
             for instruction in parsed:
                 self.notes += ranking.doubts(instruction.text, self.backbone)
-                match = adapting.choose(adapter, instruction, embed, chosen, view.space)
-                if adapter is not None and match is not None:
-                    results.append(adapting.rank(adapter, match, instruction, parts, chosen, self.not_yet))
-                    self.notes += results[-1].notes
-                    continue
-                choice = ranking.choose(instruction, chosen.method, head)
-                query = ranking.make_query(choice, instruction, embed, terms, head, None if head is None else self.comparer(store, head))
-                shown = subjects.showing(instruction, store, view, photos.rows, embed, self.backbone.null)
-                choice = replace(choice, rule=subjects.told(choice.rule, shown))
-                ranked = ranking.rank_gallery(store, view, photos, query, chosen, self.not_yet, shown)
-                results.append(ranking.build(instruction, choice, query, view, gallery, ranked, details=chosen.details))
+                results.append(self._ordered(instruction, parts, chosen, adapter, head, terms))
+                self.notes += results[-1].notes
         return results
+
+    def _ordered(self, instruction: Instruction, parts: adapting.Parts, chosen: ranking.RankOptions, adapter: Adapter | None, head: DifferenceHead | None,
+                 terms: Sequence[tuple[float, np.ndarray, str]]) -> Ranking:  # fmt: skip
+        """Order the photos by the first that answers: their dates, a trained head, the embedding."""
+        store, view, embed, rows = parts.store, parts.view, parts.embed, parts.photos.rows
+        if dating.asks(instruction, chosen):
+            dated = dating.rank(instruction, parts, chosen, self.not_yet)
+            if dated is not None:
+                return dated
+            self.notes.append(dating.UNDATED)
+        match = adapting.choose(adapter, instruction, embed, chosen, view.space)
+        if adapter is not None and match is not None:
+            return adapting.rank(adapter, match, instruction, parts, chosen, self.not_yet)
+        choice = ranking.choose(instruction, chosen.method, head)
+        query = ranking.make_query(choice, instruction, embed, terms, head, None if head is None else self.comparer(store, head))
+        shown = subjects.showing(instruction, store, view, rows, embed, parts.null)
+        choice = replace(choice, rule=subjects.told(choice.rule, shown))
+        ranked = ranking.rank_gallery(store, view, parts.photos, query, chosen, self.not_yet, shown)
+        return ranking.build(instruction, choice, query, view, parts.photos.gallery, ranked, details=chosen.details)
 
     # ------------------------------------------------------------ composing
 

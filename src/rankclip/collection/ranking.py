@@ -15,7 +15,7 @@ from rankclip.backbones.specs import Backbone
 from rankclip.backbones.tokens import encode, is_truncated
 from rankclip.collection.galleries import Embedded, Photos
 from rankclip.errors import InputError, ModelError
-from rankclip.instructions import PLAIN, Instruction
+from rankclip.instructions import PLAIN, Instruction, dates
 from rankclip.instructions.languages import language
 from rankclip.instructions.spelling import slips
 from rankclip.instructions.vocabulary import group_of
@@ -81,6 +81,8 @@ def choose(instruction: Instruction, method: str, head: DifferenceHead | None = 
     """
     if method == "difference" and head is None:
         raise ModelError("--method difference needs a difference head for this model", hint="train one: rankclip finetune difference --captions FILE")
+    if method == "date" and instruction.attribute != dates.ATTRIBUTE:
+        raise InputError(f"method date: {instruction.text!r} does not ask when photos were taken", hint='for example "newest photos first"')
     if method in ("direction", "difference") and not instruction.two_ended:
         raise InputError(
             f"method {method} needs two ends, and {instruction.text!r} names one", hint='for example "from dark to bright", or --method similarity'

@@ -46,3 +46,12 @@ def is_text(path: str) -> bool:
 def raw(path: str) -> bytes:
     """The bytes of a path, exactly as the system has them."""
     return os.fsencode(path)
+
+
+def clock(moment: str) -> str:
+    """A time for people.
+
+    >>> clock("2023-05-01T12:00:00")
+    '2023-05-01 12:00:00'
+    """
+    return moment.replace("T", " ")

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from PIL import Image
 
-from rankclip.formats.base import FormatOptions, is_text, printable
+from rankclip.formats.base import FormatOptions, clock, is_text, printable
 from rankclip.photos.decode import DecodeOptions
 from rankclip.photos.pool import DecodePool
 from rankclip.photos.worker import Task, WorkerOptions
@@ -50,7 +50,7 @@ def item(ranking: Ranking, hit: Hit, picture: bytes) -> str:
         if picture
         else "<span class=faint>not readable</span>"
     )
-    value = f"{hit.value:.3g} {html.escape(ranking.unit)}" if hit.value is not None else f"{hit.score:+.3f}"
+    value = f"{hit.value:.3g} {html.escape(ranking.unit)}" if hit.value is not None else f"{hit.score:+.3f}" if hit.taken_at is None else clock(hit.taken_at)
     value = "does not apply" if hit.applies is False else value
     off = " class=off" if hit.applies is False else ""
     return (f"<li{off}><figure><a class=photo href='{link}' title='{html.escape(printable(hit.path))}'>{image}</a>"

@@ -16,7 +16,7 @@ COLUMNS = ("rank", "score", "percentile", "value", "unit", "path")
 def rows(ranking: Ranking) -> Iterator[list[str]]:
     yield list(COLUMNS)
     for hit in ranking:
-        value = "" if hit.value is None else f"{hit.value:.4g}"
+        value = hit.taken_at or "" if hit.value is None else f"{hit.value:.4g}"
         percentile = "" if hit.percentile is None else f"{hit.percentile:.2f}"
         yield [str(hit.rank), f"{hit.score:.6f}", percentile, value, ranking.unit, hit.path]
 

@@ -25,7 +25,8 @@ def record(ranking: Ranking, hit: Hit) -> dict[str, Any]:
     found: dict[str, Any] = {
         "schema": SCHEMA, "rank": hit.rank, **path, "score": round(hit.score, DIGITS), "cosine": rounded(hit.cosine), "percentile": rounded(hit.percentile, 2),
         "value": rounded(hit.value, 4), "unit": ranking.unit or None, "interval": None if hit.interval is None else [round(end, 4) for end in hit.interval],
-        "applies": hit.applies, "truncated": hit.truncated or None, "photo_cosine": rounded(hit.photo_cosine), "text_cosine": rounded(hit.text_cosine),
+        "applies": hit.applies, "taken_at": hit.taken_at, "truncated": hit.truncated or None, "photo_cosine": rounded(hit.photo_cosine),
+        "text_cosine": rounded(hit.text_cosine),
         "method": ranking.method, "instruction": ranking.instruction, "references": [printable(path) for path in ranking.references] or None,
     }  # fmt: skip
     return {name: value for name, value in found.items() if value is not None}

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rankclip.formats.base import FormatOptions, is_text, printable
+from rankclip.formats.base import FormatOptions, clock, is_text, printable
 from rankclip.types import Hit, Ranking
 
 PLAIN_WIDTH = 80
@@ -36,21 +36,20 @@ def table(ranking: Ranking, *, links: bool) -> Table:
     found.add_column("rank", justify="right", no_wrap=True)
     with_values = ranking.values is not None
     found.add_column(ranking.unit or "value" if with_values else ranking.meaning, justify="right", no_wrap=True)
-    found.add_column("better than", justify="right", no_wrap=True)
+    if ranking.taken is None:
+        found.add_column("better than", justify="right", no_wrap=True)
     found.add_column("photo", overflow="fold")
     for hit in ranking:
-        found.add_row(
-            str(hit.rank),
-            score_text(hit, with_values=with_values),
-            "" if hit.percentile is None else f"{hit.percentile:.0f} %",
-            path_text(hit.path, links=links),
-        )
+        better = [] if ranking.taken is not None else ["" if hit.percentile is None else f"{hit.percentile:.0f} %"]
+        found.add_row(str(hit.rank), score_text(hit, with_values=with_values), *better, path_text(hit.path, links=links))
     return found
 
 
 def score_text(hit: Hit, *, with_values: bool) -> str:
     if hit.applies is False:
         return "does not apply"
+    if hit.taken_at is not None:
+        return clock(hit.taken_at)
     if not with_values:
         return f"{hit.score:+.3f}"
     if hit.value is None:

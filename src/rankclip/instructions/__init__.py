@@ -63,8 +63,23 @@ This table is the test. Columns: the text, what comes first, what comes last, th
     happiest children first | happy children | sad children | happiness | X first
     indoor photos first | indoor photos |  |  | X first
     gray cats first | grey cats |  |  | X first
-    newest photos | a new photo | an old photo | newness | comparative
-    newest photos first | a new photo | an old photo | newness | X first
+    newest photos | a new photo | an old photo | date taken | by date
+    newest photos first | a new photo | an old photo | date taken | by date
+    oldest photos first | an old photo | a new photo | -date taken | by date
+    photos of the dog, latest first | a new photo of a dog | an old photo of a dog | date taken | by date
+    the 10 most recent pictures | a new photo | an old photo | date taken | by date
+    put the latest pictures at the top | a new photo | an old photo | date taken | by date
+    newest photos last | an old photo | a new photo | -date taken | by date
+    sort by date taken | a new photo | an old photo | date taken | by date
+    sort by date (oldest first) | an old photo | a new photo | -date taken | by date
+    photos of the beach by date, newest first | a new photo of a beach | an old photo of a beach | date taken | by date
+    in chronological order | an old photo | a new photo | -date taken | by date
+    sort my photos from oldest to newest | an old photo | a new photo | -date taken | by date
+    photos of people, oldest first | old people | young people | age | X first
+    newest cars first | new cars | old cars | newness | X first
+    faces from oldest to newest | old faces | new faces | -newness | from X to Y
+    Rank the year the photo was taken. | =
+    old photos | =
     older cars first | old cars | new cars | -newness | X first
     sharpest knives | a sharp photo of knives | a blurry photo of knives | sharpness | comparative
     tallest building | a tall building | a short building | height | comparative
@@ -90,7 +105,7 @@ This table is the test. Columns: the text, what comes first, what comes last, th
     highest quality first | a high-quality photo | a low-quality photo | quality | X first
     lowest resolution last | a high-resolution photo | a low-resolution photo | resolution | X last
     order: dark to bright | a dark photo | a bright photo | -brightness | X to Y
-    order from newest to oldest | a new photo | an old photo | newness | from X to Y
+    order from newest to oldest | a new photo | an old photo | date taken | by date
     darkest photos first, brightest last | a dark photo | a bright photo | -brightness | X first, Y last
     young last, old first | an old person | a young person | age | X first, Y last
     can you sort these by sharpness please | a sharp photo | a blurry photo | sharpness | by X

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from rankclip.errors import InstructionError
-from rankclip.instructions.lexicon import Form, axes, forms, opposites, pairs, spelled
+from rankclip.instructions import dates
+from rankclip.instructions.lexicon import PHOTOS, Form, axes, forms, opposites, pairs, spelled
 
 LONGEST_PHRASE = 6  # words; a longer text is a sentence and gets no template
 TEMPLATES = ("a photo of {}", "{}", "a picture of {}")
@@ -34,8 +35,7 @@ _POLITE = re.compile(r"^(?:(?:please|can you|could you|would you|i want to|i wan
 _SORT = re.compile(r"^(?:sort|order|rank|arrange|put|show|list|give me|get me|find)(?:\s+|\s*:\s*)(?:(?:me|all|the|my|these|them|it)\s+)*", re.I)
 _ORDERING = re.compile(r"^(?:sort|order|rank|arrange)\b", re.I)
 _SEARCH = re.compile(r"^(?:show me|give me|get me|find(?: me)?|search for|look for|see)\s+(?P<what>.+)$", re.I)
-_PHOTOS = r"(?:photos?|pictures?|images?|pics|shots|snaps|ones)"
-_PHOTOS_OF = re.compile(rf"^(?:the |my |all )*{_PHOTOS}(?: (?:of|with|from|showing))? ?", re.I)
+_PHOTOS_OF = re.compile(rf"^(?:the |my |all )*{PHOTOS}(?: (?:of|with|from|showing))? ?", re.I)
 _VERBS = frozenset(
     (
         "is are was were be been has have had does do did can will shows show wears wear holds hold sits sit stands stand looks look runs run rides "
@@ -156,7 +156,7 @@ def prompts(phrase: str) -> list[str]:
     ['a dog is running on the beach']
     """
     words = phrase.lower().split()
-    if len(words) > LONGEST_PHRASE or any(word in _VERBS for word in words) or re.match(rf"^(?:a |an |the )?(?:\S+ )*?{_PHOTOS}\b", phrase, re.I):
+    if len(words) > LONGEST_PHRASE or any(word in _VERBS for word in words) or re.match(rf"^(?:a |an |the )?(?:\S+ )*?{PHOTOS}\b", phrase, re.I):
         return [phrase]
     return [template.format(phrase) for template in TEMPLATES]
 
@@ -223,9 +223,13 @@ def _with(adjective: str, subject: str, form: Form) -> str:
     if not subject:
         return f"{article} {adjective} {'person' if form.pair.axis in PEOPLE_AXES else 'photo'}"
     if form.pair.group in PHOTO_GROUPS:
-        return f"{article} {adjective} photo of {subject if _is_plural(subject.split()[-1]) else f'a {subject}'}"
+        return f"{article} {adjective} photo of {_one(subject)}"
     single = not _is_plural(subject.split()[-1]) and subject.split()[-1] not in _MASS
     return f"{article} {adjective} {subject}" if single else f"{adjective} {subject}"
+
+
+def _one(subject: str) -> str:
+    return subject if _is_plural(subject.split()[-1]) else f"a {subject}"
 
 
 def _count_end(noun: str, up: bool) -> End:
@@ -259,6 +263,17 @@ def _ordered(text: str, rule: str, end: End, *, reverse: bool = False) -> Instru
 
 
 # ---------------------------------------------------------------- rules, in the order they are tried
+
+
+def _dated(body: str, text: str) -> Instruction | None:
+    """Newest photos of the dog first; by date; in chronological order."""
+    found = dates.read_date(body)
+    if found is None:
+        return None
+    subject = _subject(found.subject)
+    new, old = (f"{age} photo{f' of {_one(subject)}' if subject else ''}" for age in ("a new", "an old"))
+    first, last = (new, old) if found.newest else (old, new)
+    return Instruction(text, "by date", first, last, dates.ATTRIBUTE, not found.newest, subject)
 
 
 def _from_to(body: str, text: str) -> Instruction | None:
@@ -380,7 +395,7 @@ def _named(body: str, text: str) -> Instruction | None:
     if not alone and not _ORDERING.match(_POLITE.sub("", text.strip())):
         return None
     subject = match["subject"] or ""
-    end = _axis_end(match["axis"], "" if re.fullmatch(_PHOTOS, subject) else subject)
+    end = _axis_end(match["axis"], "" if re.fullmatch(PHOTOS, subject) else subject)
     return _ordered(text, "by X", end) if end is not None else None
 
 
@@ -420,7 +435,7 @@ def _both_ends(body: str, text: str) -> Instruction | None:
 def _two_criteria(body: str, text: str) -> Instruction | None:
     """Bright and sharp; the sharpest and most colourful photos of flowers first: between both and neither."""
     word = r"(?:(?:most|least|more|less) )?\S+"
-    match = re.match(rf"^(?:the )?(?:{_PHOTOS}, )?(?P<one>{word}) (?:and|&) (?P<other>{word}?)(?P<rest>(?: [^\s,]+)*?)(?P<first>,? first)?$", body)
+    match = re.match(rf"^(?:the )?(?:{PHOTOS}, )?(?P<one>{word}) (?:and|&) (?P<other>{word}?)(?P<rest>(?: [^\s,]+)*?)(?P<first>,? first)?$", body)
     if match is None:
         return None
     ends = [_quality(match[name]) for name in ("one", "other")]
@@ -449,14 +464,14 @@ def _quality(words: str) -> Form | None:
 
 def _negated(body: str, text: str) -> Instruction | None:
     """Not blurry, photos that are not too dark, no people, without a dog: what is named comes last. Models do not read "not"."""
-    match = re.match(rf"^(?:{_PHOTOS} )?(?:(?:that|which) )?(?:(?:is|are) )?(?:not|aren't|isn't) (?:(?:so|too|that|{_DEGREE}) )?"
+    match = re.match(rf"^(?:{PHOTOS} )?(?:(?:that|which) )?(?:(?:is|are) )?(?:not|aren't|isn't) (?:(?:so|too|that|{_DEGREE}) )?"
                      r"(?P<word>\S+)(?P<rest>(?: \S+){0,3}?)(?: first)?$", body)  # fmt: skip
     form = forms().get(spelled(match["word"])) if match else None
     if match and form and not set(match["rest"].split()) & _VERBS:
         end = _adjective_end(form, False, _subject(match["rest"]))
         hue = form.word in _HUES
         return Instruction(text, "not X", "", _with(form.word, end.subject, form)) if hue else _ordered(text, "not X", end)
-    match = re.match(rf"^(?:{_PHOTOS} )?(?:with )?(?:no|without(?: any)?) (?P<noun>\S+(?: \S+){{0,2}}?)(?: first)?$", body)
+    match = re.match(rf"^(?:{PHOTOS} )?(?:with )?(?:no|without(?: any)?) (?P<noun>\S+(?: \S+){{0,2}}?)(?: first)?$", body)
     if match is None or set(match["noun"].split()) & (_VERBS | {"and", "or", "longer", "more"}):
         return None
     if _is_plural(match["noun"].split()[-1]):
@@ -500,7 +515,7 @@ def _how(body: str, text: str) -> Instruction | None:
     form = forms().get(spelled(match["word"])) if match else None
     if match is None or form is None or form.degree != "base":
         return None
-    subject = "" if re.fullmatch(rf"it|they|this|these|(?:the |my )?{_PHOTOS}", match["subject"]) else _subject(match["subject"])
+    subject = "" if re.fullmatch(rf"it|they|this|these|(?:the |my )?{PHOTOS}", match["subject"]) else _subject(match["subject"])
     return _ordered(text, "by X", _adjective_end(form, True, subject)) if len(subject.split()) <= 3 else None
 
 
@@ -531,5 +546,5 @@ def _missing_end(text: str, position: int) -> InstructionError:
 
 
 RULES: tuple[Callable[[str, str], Instruction | None], ...] = (
-    _from_to, _by, _both_ends, _two_criteria, _named, _negated, _placed, _question, _to, _before, _comparative, _search,
+    _dated, _from_to, _by, _both_ends, _two_criteria, _named, _negated, _placed, _question, _to, _before, _comparative, _search,
 )  # fmt: skip

@@ -21,6 +21,7 @@ SHORT = frozenset(  # two syllables or a cluster, and yet -er
 )  # fmt: skip
 SPELLINGS = {"color": "colour", "colors": "colours", "colored": "coloured", "colorful": "colourful", "gray": "grey", "cozy": "cosy", "centered": "centred",
              "multicolored": "multicoloured", "savory": "savoury", "gloomier": "gloomier"}  # fmt: skip
+PHOTOS = r"(?:photos?|pictures?|images?|pics|shots|snaps|ones)"  # words for what is ordered, not for what it shows
 FORMS = ("adj", "noun", "either")
 
 

@@ -213,6 +213,14 @@ class Catalogue:
                 found[number] = PhotoFacts(width, height, kind, taken_at, camera, latitude, longitude, PixelFacts(*pixels), bool(truncated))
         return found
 
+    def moments(self) -> np.ndarray:
+        """Return content and seconds since 1970 (by the camera's own clock) of every content that says when it was taken, by content: int64 [M, 2]."""
+        found = self.connection.execute(
+            "SELECT id, seconds FROM (SELECT id, CAST(strftime('%s', taken_at) AS INTEGER) AS seconds FROM content WHERE taken_at != '') "
+            "WHERE seconds IS NOT NULL ORDER BY id"
+        )
+        return np.array(found.fetchall(), np.int64).reshape(-1, 2)
+
     def truncated(self) -> list[int]:
         """Return the contents of which only a part could be read."""
         return [row[0] for row in self.connection.execute("SELECT id FROM content WHERE truncated")]
