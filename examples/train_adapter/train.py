@@ -30,7 +30,7 @@ from rankclip.evaluation import ranking as metrics
 from rankclip.evaluation.figure import Figure
 from rankclip.heads import packs
 from rankclip.heads.adapter import GRAPH, KERNELS_ALONE, MATCHER, Task
-from rankclip.heads.kernel import KERNELS, Kernel, read_bytes, to_bytes
+from rankclip.heads.kernel import FACTS, KERNELS, Regression, mean, read_bytes, to_bytes
 from rankclip.heads.packs import HeadCard
 from rankclip.settings import Settings
 from rankclip.training import adapter, kernels, labelled, matcher, runs
@@ -62,6 +62,9 @@ SUBJECT = "age"  # the task that only applies to photos with a face
 SERIES = {"number-of-playing-cards": "playing cards", "number-of-blood-cells": "blood cells", "number-of-cells": "cells"}  # count only in photos like their own
 COUNTING = "number-of"
 DROP_WEIGHT = 0.045  # of a degraded copy beside a rated photo, chosen with the five folds and the degraded validation photos in view
+GENTLY = 0.02  # part of that weight for the regression that reads inner stages, too
+BLUNT = 0.33  # share of the regression that does not
+STAGES_OF_QUALITY = 2.0  # weight of the stages beside the embedding
 LARGE, LARGE_WEIGHT = 2.5, 5.0  # megapixels from which a copy weighs more: photos of that size are most of what there is, and few here
 
 
@@ -125,20 +128,22 @@ class Run:
     def complete(self) -> None:
         """Fit the kernel regressions beside the network, choose shares, calibrate and measure."""
         data, graph = self.data(), (self.out / GRAPH).read_bytes()
-        beside: dict[str, Kernel] = {}
+        beside: dict[str, Regression] = {}
         tasks: dict[str, Task] = {}
         if self.only_tasks:
             data = self.only(data, self.only_tasks)
             beside = read_bytes((self.out / KERNELS).read_bytes())
             tasks = {record["name"]: Task.read(record) for record in json.loads((self.out / "tasks.json").read_text())}
-        counted: dict[str, Fitted] = {}
+        fitted: dict[str, Fitted] = {}
         for family in families(self.only(data, (COUNTING,)).tasks):
             apart, whole = (kernels.fit_counts(some, data.features) for some in (family, [with_calibration(one) for one in family]))
-            counted |= {name: Fitted(apart[name], whole[name], alone=True) for name in apart}  # the folds, which decide about counting, are without a network
+            fitted |= {name: Fitted(apart[name], whole[name], alone=True) for name in apart}  # the folds, which decide about counting, are without a network
+        for one in self.only(data, ("quality",)).tasks:
+            fitted["quality"] = Fitted(self.fitted(one, data), self.fitted(with_calibration(one), data))
         for one in data.tasks:
             asked, scores = np.flatnonzero((one.split == VAL) | (one.split == CAL)), np.zeros(len(one.rows), np.float32)
             scores[asked] = graph_scores(graph, data, one.rows[asked], one.task.instruction)
-            done = adapter.completed(one, data, scores, baselines(data, one), self.config, counted.get(one.task.name))
+            done = adapter.completed(one, data, scores, baselines(data, one), self.config, fitted.get(one.task.name))
             assert done.kernel is not None
             beside[one.task.name] = done.kernel
             tasks[one.task.name] = done.task
@@ -261,6 +266,18 @@ class Run:
         one.drops = Drops(better, worse, fall / one.task.spread, np.array(weights))
         one.split[copies] = UNUSED
 
+    def fitted(self, one: TaskData, data: Data) -> Regression:
+        """Fit the kernel regression of one task; where degraded copies teach, two of them.
+
+        What a fault does to a large photo shows in the pixel facts alone; the one that reads no stages tells it, and learns from copies at their full weight.
+        The other reads how a photo was rated from inner stages, too, and copies at full weight would drown the ratings.
+        """
+        pooled, beside = data.features.pooled[one.rows], data.features.measured[one.rows]
+        if one.drops is None:
+            return kernels.fit(one, pooled, beside)
+        gently = dataclasses.replace(one, drops=dataclasses.replace(one.drops, weight=GENTLY * one.drops.weight))
+        return mean((BLUNT, kernels.fit(one, pooled, beside[:, :FACTS])), (1 - BLUNT, kernels.fit(gently, pooled, beside, stages=(STAGES_OF_QUALITY,))))
+
     def folded(self, one: TaskData) -> np.ndarray:
         """A fold by group for each labelled photo, -1 for the others: int64 [n]."""
         assert one.groups is not None
@@ -269,15 +286,15 @@ class Run:
 
     def out_of_fold(self, data: Data, one: TaskData) -> Held:
         """Predict each labelled photo by a fit that saw neither it nor its group; intervals by a fit without the next fold, which calibrates."""
-        pooled, facts, folds = data.features.pooled[one.rows], data.features.facts[one.rows], self.folded(one)
+        pooled, beside, folds = data.features.pooled[one.rows], data.features.measured[one.rows], self.folded(one)
         ours, ridge, low, high = np.full((4, len(one.rows)), np.nan)
         for fold in range(FOLDS):
             some = self.without(one, folds, fold)
             test = some.of(TEST)
-            ours[test] = kernels.fit(some, pooled, facts).scores(pooled[test], facts[test])
+            ours[test] = self.fitted(some, data).scores(pooled[test], beside[test])
             ridge[test] = ridge_scores(some, pooled, folds)[test]
             apart = dataclasses.replace(some, split=np.where(folds == (fold + 1) % FOLDS, CAL, some.split).astype(np.int8))
-            task = adapter.calibrated(apart, kernels.fit(apart, pooled, facts).scores(pooled, facts))
+            task = adapter.calibrated(apart, self.fitted(apart, data).scores(pooled, beside))
             low[test], high[test] = task.intervals(ours[test]).T
         kept = np.isfinite(ours)
         return Held(one.values[kept], ours[kept], ridge[kept], metrics.coverage(one.values[kept], low[kept], high[kept]))
@@ -290,8 +307,8 @@ class Run:
             some = [self.without(one, place, fold) for one, place in zip(tasks, folds, strict=True)]
             found = kernels.fit_counts(some, data.features)
             for number, one in enumerate(some):
-                pooled, facts, test = data.features.pooled[one.rows], data.features.facts[one.rows], one.of(TEST)
-                ours[number][test] = found[one.task.name].scores(pooled[test], facts[test])
+                pooled, beside, test = data.features.pooled[one.rows], data.features.measured[one.rows], one.of(TEST)
+                ours[number][test] = found[one.task.name].scores(pooled[test], beside[test])
                 ridge[number][test] = ridge_scores(one, pooled, folds[number])[test]
         held = {}
         for one, scores, base in zip(tasks, ours, ridge, strict=True):
@@ -371,7 +388,7 @@ class Run:
         valid = {label.path for label in self.file.labels if label.split == "val"}
         some = np.flatnonzero(self.degraded(one) & np.array([self.file.paths[row] in valid for row in one.rows.tolist()]))
         kernel = read_bytes((self.out / KERNELS).read_bytes())["quality"]
-        scores = kernel.scores(data.features.pooled[one.rows[some]], data.features.facts[one.rows[some]])
+        scores = kernel.scores(data.features.pooled[one.rows[some]], data.features.measured[one.rows[some]])
         names = [Path(self.file.paths[row]).stem.split("_") for row in one.rows[some].tolist()]
         strengths = np.array([float(strength) for _, _, strength in names])
         series = series_by_fault(names, strengths, scores)

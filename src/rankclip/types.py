@@ -152,6 +152,7 @@ class Features:
 
     pooled: np.ndarray  # float32 [B, D], L2-normalised
     tokens: np.ndarray | None  # float32 [B, P, W]
+    stages: np.ndarray | None = None  # float32 [B, S], means over the picture of what the tower's inner stages see
 
 
 @dataclass(slots=True)

@@ -4,6 +4,7 @@ import json
 import os
 import sqlite3
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,22 @@ def test_the_card_says_what_the_files_hold() -> None:
     assert mini.patches <= 49 and mini.token_width <= 192 and mini.null[1] > 0
     assert mini.folder is not None
     assert sum(path.stat().st_size for path in mini.folder.iterdir()) <= MODEL_BYTES
-    assert {path.name for path in mini.folder.iterdir()} == {"card.json", "image.onnx", "text.onnx"}
+    assert {path.name for path in mini.folder.iterdir()} == {"card.json", "image.onnx", "stages.onnx", "text.onnx"}
+
+
+def test_inner_stages_are_given_beside_what_the_graph_gave_before(tmp_path: Path) -> None:
+    """stages.onnx only adds an output: embedding and tokens stay as they are, to the bit, and so do stores and heads."""
+    from rankclip.engines.onnx_engine import OnnxEngine
+
+    mini, settings = specs.find(DEFAULT_MODEL), Settings(threads=1)
+    assert mini.folder is not None
+    (tmp_path / "image.onnx").symlink_to(mini.folder / "image.onnx")
+    pixels = np.random.default_rng(3).integers(0, 256, (3, 224, 224, 3), dtype=np.uint8)
+    alone, found = OnnxEngine(replace(mini, folder=tmp_path), settings).encode_images(pixels), OnnxEngine(mini, settings).encode_images(pixels)
+    assert alone.stages is None and found.stages is not None and found.stages.shape == (3, 88 + 120 + 208)
+    assert alone.tokens is not None and found.tokens is not None
+    assert np.array_equal(alone.pooled, found.pooled) and np.array_equal(alone.tokens, found.tokens)
+    assert np.isfinite(found.stages).all() and np.abs(found.stages[0] - found.stages[1]).max() > 0.01
 
 
 NAMED = [

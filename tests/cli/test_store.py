@@ -9,6 +9,11 @@ import numpy as np
 import pytest
 from tests.conftest import Run
 
+from rankclip.backbones.specs import find
+from rankclip.store.rescue import _replace
+from rankclip.store.store import Store
+from rankclip.store.vectors import quantize
+
 
 @pytest.fixture
 def filled(run: Run, squares: Path, tmp_path: Path) -> Path:
@@ -94,6 +99,39 @@ def test_a_newer_store_is_refused_untouched(run: Run, filled: Path) -> None:
         found = run(*words)
         assert (found.code, found.out) == (5, b"") and "format 99" in found.err and "update rankclip" in found.err
     assert (filled / "catalogue.sqlite3").read_bytes() == before
+
+
+def test_an_older_store_is_brought_up_to_date(run: Run, filled: Path) -> None:
+    """Format 1 knew nothing of inner stages: what it holds stays, and they are unknown until the photos are embedded again."""
+    import sqlite3
+
+    with sqlite3.connect(filled / "catalogue.sqlite3") as connection:
+        connection.execute("DROP TABLE stage")
+        connection.execute("PRAGMA user_version = 1")
+    connection.close()
+    found = run("rank", "photos", "red first", "--no-scan")
+    assert (found.code, found.out) == (5, b"") and "older rankclip" in found.err and "rankclip embed" in found.err
+    assert "0 new, 5 unchanged" in run("embed", "photos").err
+    assert len(run("rank", "photos", "red first", "--no-scan").lines) == 5 and run("store", "verify").code == 0
+    with Store.open(filled) as store:
+        view = store.view(find("toy").space)
+        assert view.read_stages(view.contents).shape == (5, 0)
+
+
+def test_stages_go_with_their_photo_and_survive_a_damaged_catalogue(run: Run, filled: Path) -> None:
+    space = find("toy").space
+    with Store.open(filled, write=True) as store:
+        contents = store.view(space).contents
+        means = np.arange(5 * 3, dtype=np.float32).reshape(5, 3)
+        store.catalogue.put_stages(store.view(space).number, contents, *quantize(means))
+    _replace(filled)
+    with Store.open(filled) as store:
+        assert np.allclose(store.view(space).read_stages(contents), means, atol=0.06)
+        gone = store.catalogue.files_in(str(filled.parent / "photos"))["red.png"].content
+    run("store", "forget", "photos/red.png")
+    with Store.open(filled) as store:
+        found = store.view(space).read_stages(contents)
+    assert np.array_equal(np.isnan(found).all(axis=1), contents == gone), "those of the forgotten photo alone are erased"
 
 
 def test_prune_forgets_only_what_is_gone(run: Run, filled: Path, squares: Path) -> None:

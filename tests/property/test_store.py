@@ -26,7 +26,7 @@ arrays = hnp.arrays(np.float32, st.tuples(st.integers(1, 5), st.just(WIDTH)), el
 def batch(pooled: np.ndarray, first: int, file_names: list[str]) -> Batch:
     files = [NewFile("/photos", name, FileStamp(first + i, 5, 1, first + i), (first + i).to_bytes(16, "big"), FACTS) for i, name in enumerate(file_names)]
     tokens = np.repeat(pooled[:, None, :3], 2, axis=1)
-    return Batch(files, pooled, tokens, [file.digest for file in files])
+    return Batch(files, pooled, tokens, [file.digest for file in files], pooled[:, ::-1])
 
 
 @SETTINGS
@@ -47,6 +47,7 @@ def test_round_trip(tmp_path_factory: pytest.TempPathFactory, rows: list[np.ndar
         small, scales = quantize(whole.astype(np.float16).astype(np.float32))
         assert np.array_equal(view.small, small) and np.array_equal(view.scales, scales)
         assert view.token_rows == count and np.allclose(view.read_tokens(np.arange(count)), np.repeat(whole[:, None, :3], 2, axis=1), atol=1 / 127)
+        assert np.allclose(view.read_stages(view.contents), whole[:, ::-1], atol=1 / 127)
         known = store.catalogue.files_in("/photos")
         assert set(known) == set(file_names)
         contents = np.array([known[name].content for name in file_names])

@@ -21,7 +21,7 @@ def table(tokens: np.ndarray, pooled: np.ndarray) -> FeatureTable:
     size = len(pooled)
     space = Space("planted", "0" * 64, "squash-8/1", pooled.shape[1], tokens.shape[1], tokens.shape[2])
     view = SimpleNamespace(space=space, read_tokens=lambda rows: tokens[rows].astype(np.float32))
-    return FeatureTable(view, np.arange(size), pooled, np.arange(size), np.full((size, 7), np.nan, np.float32), ())  # type: ignore[arg-type]
+    return FeatureTable(view, np.arange(size), pooled, np.arange(size), np.full((size, 7), np.nan, np.float32), (), np.empty((size, 0), np.float32))  # type: ignore[arg-type]
 
 
 def data(features: FeatureTable, tasks: list[TaskData], texts: dict[str, np.ndarray]) -> Data:

@@ -1,6 +1,7 @@
 """The adapter's recipe learns what was planted, handles ties, negatives and groups, and takes over released checkpoints."""
 
 import dataclasses
+import io
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from tests.recipes import planted
 from rankclip.errors import InputError, ModelError
 from rankclip.evaluation import ranking as metrics
 from rankclip.heads.adapter import mixed
-from rankclip.heads.kernel import Kernel, read_bytes, similarity, to_bytes
+from rankclip.heads.kernel import Kernel, mean, read_bytes, similarity, to_bytes
 from rankclip.training import adapter, kernels, released
 from rankclip.training.adapter import Config
 from rankclip.training.models.adapter import AdapterFull, LossConfig
@@ -182,6 +183,40 @@ def test_the_kernel_regression_reads_embedding_and_facts() -> None:
     assert without.fact_weight == 0 and metrics.srcc(one.values[valid], without.scores(pooled, facts)[valid]) < 0.9
     again = read_bytes(to_bytes({"a": kernel, "a/b": without}))
     assert np.array_equal(again["a"].scores(pooled, facts), kernel.scores(pooled, facts)) and again["a/b"].fact_weight == 0
+
+
+def test_the_kernel_regression_reads_inner_stages() -> None:
+    one, pooled, facts = facts_and_labels()
+    stages = np.random.default_rng(5).normal(size=(300, 20)).astype(np.float32)
+    one.values = one.values + 2 * stages[:, 3]
+    every, valid = np.concatenate([facts, stages], axis=1), one.of(VAL)
+    kernel = kernels.fit(one, pooled, every)
+    assert kernel.stage_weight > 0 and metrics.srcc(one.values[valid], kernel.scores(pooled, every)[valid]) > 0.9
+    blind = kernels.fit(one, pooled, facts)
+    assert blind.stage_weight == 0 and metrics.srcc(one.values[valid], blind.scores(pooled, every)[valid]) < 0.85
+    unknown = kernel.scores(pooled, facts)
+    assert np.isfinite(unknown).all(), "a photo that was embedded before there were stages has a score"
+    assert np.allclose(unknown, kernel.scores(pooled, np.concatenate([facts, np.full_like(stages, np.nan)], axis=1)))
+    assert np.array_equal(read_bytes(to_bytes({"a": kernel}))["a"].scores(pooled, every), kernel.scores(pooled, every))
+
+
+def test_regressions_add_up() -> None:
+    one, pooled, facts = facts_and_labels()
+    kernel, blind = kernels.fit(one, pooled, facts), kernels.fit(one, pooled, np.full_like(facts, np.nan))
+    both = mean((0.3, kernel), (0.7, blind))
+    assert np.allclose(both.scores(pooled, facts), 0.3 * kernel.scores(pooled, facts) + 0.7 * blind.scores(pooled, facts), atol=1e-5)
+    again = read_bytes(to_bytes({"a": both, "b": kernel}))
+    assert np.array_equal(again["a"].scores(pooled, facts), both.scores(pooled, facts)) and isinstance(again["b"], Kernel)
+
+
+def test_a_kernel_of_before_there_were_stages_is_read() -> None:
+    one, pooled, facts = facts_and_labels()
+    kernel = kernels.fit(one, pooled, facts)
+    with np.load(io.BytesIO(to_bytes({"a": kernel}))) as found:
+        kept = {name: found[name] for name in found.files if "stage" not in name}
+    old = io.BytesIO()
+    np.savez(old, **kept)
+    assert np.array_equal(read_bytes(old.getvalue())["a"].scores(pooled, facts), kernel.scores(pooled, facts))
 
 
 def test_the_kernel_regression_is_that_of_the_book_where_all_photos_are_centres() -> None:

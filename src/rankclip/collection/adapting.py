@@ -10,6 +10,7 @@ import numpy as np
 
 from rankclip import scoring
 from rankclip.collection import features, subjects
+from rankclip.collection.features import FACTS
 from rankclip.collection.galleries import Embedded
 from rankclip.collection.ranking import RankOptions, cut_short, wanted
 from rankclip.engines.base import Engine, text_states
@@ -118,7 +119,7 @@ def cached_scores(adapter: Adapter, match: Match, parts: Parts, rows: np.ndarray
         ready = np.flatnonzero((table.token_rows >= 0) | (not adapter.reads_tokens))  # int64 [R]
         found = np.full(len(lacking), np.nan, np.float32)
         if ready.size:
-            seen = Seen(lambda some: table.tokens(ready[some]), table.facts[ready], table.pooled[ready])
+            seen = Seen(lambda some: table.tokens(ready[some]), table.measured[ready], table.pooled[ready])
             found[ready] = fresh_scores(adapter, match.task, match.text, seen, parts.embed, parts.engine, parts.progress)
         return found
 
@@ -147,10 +148,10 @@ def score_key(adapter: Adapter, text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a head reads of some photos. tokens: positions [K] -> float32 [K, P, W]. facts: float32 [R, F]. pooled: float32 [R, D]."""
+    """What a head reads of some photos. tokens: positions [K] -> float32 [K, P, W]. measured: float32 [R, 7 + S]. pooled: float32 [R, D]."""
 
     tokens: Callable[[np.ndarray], np.ndarray]
-    facts: np.ndarray
+    measured: np.ndarray
     pooled: np.ndarray
 
 
@@ -160,9 +161,9 @@ def fresh_scores(adapter: Adapter, task: Task, text: str, seen: Seen, embed: sco
     if adapter.runs_network(task):
         states, mask = adapter.text(text, embed, lambda texts: text_states(engine(), texts))
         progress.start(len(network), "photos")
-        network = adapter.scores(seen.tokens, seen.facts, seen.pooled, states, mask, progress.advance)
+        network = adapter.scores(seen.tokens, seen.measured[:, :FACTS], seen.pooled, states, mask, progress.advance)
         progress.done()
-    return adapter.joined(task, network, seen.pooled, seen.facts)
+    return adapter.joined(task, network, seen.pooled, seen.measured)
 
 
 def subject_mask(adapter: Adapter, match: Match, instruction: Instruction, parts: Parts, rows: np.ndarray) -> np.ndarray | None:

@@ -236,13 +236,15 @@ def read_reference(collection: Collection, store: Store, view: View, path: str, 
 def stored_features(view: View, content: int) -> Features:
     row = view.rows_of(np.array([content]))  # [1]
     tokens = view.read_tokens(view.token_rows_of(np.array([content]))) if view.token_rows and view.token_rows_of(np.array([content]))[0] >= 0 else None
-    return Features(view.read_embeddings(row), tokens)
+    stages = view.read_stages(np.array([content]))
+    return Features(view.read_embeddings(row), tokens, stages if stages.size else None)
 
 
 def run_tower(collection: Collection, pixels: np.ndarray) -> Features:
     """Run one photo through the image tower, alone: filling a batch up, as `embed` does to be bit-equal, would cost a whole batch's time."""
     features = collection.image_engine.encode_images(pixels[None])
-    return Features(features.pooled[:1], None if features.tokens is None else features.tokens[:1])
+    tokens, stages = (None if part is None else part[:1] for part in (features.tokens, features.stages))
+    return Features(features.pooled[:1], tokens, stages)
 
 
 # ---------------------------------------------------------------- composing

@@ -371,7 +371,7 @@ def task_scores(comparer: Comparer, adapter: Adapter, task: Task, a: Reference, 
     def fresh() -> np.ndarray:
         tokens = [one.features.tokens for one in (a, b) if one.features.tokens is not None]
         both = np.concatenate(tokens) if len(tokens) == 2 else np.zeros((2, 1, 1), np.float32)  # [2, P, W]
-        seen = adapting.Seen(lambda some: both[some], np.array([_pixels(one.facts) for one in (a, b)], np.float32), np.stack([a.embedding, b.embedding]))
+        seen = adapting.Seen(lambda some: both[some], measured_of(a, b), np.stack([a.embedding, b.embedding]))
         return adapting.fresh_scores(adapter, task, task.instruction, seen, comparer.embed, lambda: comparer.collection.text_engine, Silent())
 
     rows = comparer.view.rows_of(np.array([a.content, b.content])) if min(a.content, b.content) >= 0 else np.array([-1, -1])
@@ -389,6 +389,13 @@ def _valued(task: Any, distance: float) -> Attribute:
     more = "A" if distance > 0 else "B"
     text = f"{more} {contrast_of(pair).more if pair else f'has more {name}'} by about {abs(distance):.0f} {task.unit}".rstrip()
     return Attribute(name, pair.group if pair else name, text, more, 0.0, round(distance, 2), task.unit)
+
+
+def measured_of(a: Reference, b: Reference) -> np.ndarray:
+    """Pixel facts and stages of two photos, float32 [2, 7 + S]; without stages where one of them has none."""
+    facts = np.array([_pixels(one.facts) for one in (a, b)], np.float32)
+    stages = [one.features.stages for one in (a, b) if one.features.stages is not None]
+    return np.concatenate([facts, np.concatenate(stages)], axis=1) if len(stages) == 2 else facts
 
 
 def _pixels(facts: PhotoFacts | None) -> tuple[float, ...]:

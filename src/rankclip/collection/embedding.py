@@ -170,7 +170,8 @@ class Embedding:
         files = [new_file(ready) for ready in batch]
         fresh = [row for row, file in enumerate(files) if file.digest not in {f.digest for f in files[:row]} and self._is_new(file.digest)]
         tokens = features.tokens[fresh] if features.tokens is not None and self.settings.tokens else None
-        self.store.add(self.space, Batch(files, features.pooled[fresh], tokens, [files[row].digest for row in fresh]))
+        stages = features.stages[fresh] if features.stages is not None else None
+        self.store.add(self.space, Batch(files, features.pooled[fresh], tokens, [files[row].digest for row in fresh], stages))
         again = len(self.replaced.intersection(self.store.catalogue.content_of(files[row].digest) for row in fresh))
         for ready, file in zip(batch, files, strict=True):
             content = self.store.catalogue.content_of(file.digest)

@@ -21,6 +21,7 @@ from rankclip.settings import Settings
 from rankclip.types import Features
 
 IMAGE, TEXT = "image.onnx", "text.onnx"
+STAGES = "stages.onnx"  # nodes to be added to the image graph: means of inner stages. A file of its own, so that the graph with the weights stays as it is
 TEXTS_AT_ONCE = 64
 PHOTOS_AT_ONCE = 8  # on a CPU: 32 take three times the memory (784 against 242 MiB, measured) and a tenth more time
 
@@ -41,14 +42,14 @@ class OnnxEngine:
         """See `Engine`."""
         size = len(pixels) if self._device == "cuda" else PHOTOS_AT_ONCE
         parts = [self._embedded(pixels[start : start + size], size) for start in range(0, len(pixels), size)]
-        pooled, *tokens = (np.concatenate(one) for one in zip(*parts, strict=True))
-        return Features(pooled, tokens[0] if tokens else None)
+        found = {name: np.concatenate(one) for name, one in zip(self._outputs, zip(*parts, strict=True), strict=True)}
+        return Features(found["embedding"], found.get("tokens"), found.get("stages"))
 
     def _embedded(self, pixels: np.ndarray, size: int) -> list[np.ndarray]:
         """Run the image graph on at most `size` photos, filled up with black ones: an embedding is bit-equal whatever its neighbours."""
         missing = size - len(pixels)
         filled = np.concatenate([pixels, np.zeros((missing, *pixels.shape[1:]), pixels.dtype)]) if missing else pixels  # uint8 [size, S, S, 3]
-        return [one[: len(pixels)] for one in self._image.run(None, {"pixels": filled})]
+        return [one[: len(pixels)] for one in self._image.run(self._outputs, {"pixels": filled})]
 
     def encode_texts(self, texts: list[str]) -> np.ndarray:
         """See `Engine`."""
@@ -69,7 +70,11 @@ class OnnxEngine:
 
     @cached_property
     def _image(self) -> onnxruntime.InferenceSession:
-        return self._session(self.folder / IMAGE)
+        return self._session(self.folder / IMAGE, self.folder / STAGES)
+
+    @cached_property
+    def _outputs(self) -> list[str]:
+        return [one.name for one in self._image.get_outputs()]
 
     @cached_property
     def _text(self) -> onnxruntime.InferenceSession:
@@ -85,7 +90,8 @@ class OnnxEngine:
             raise ModelError(f"device {wanted!r} is not known to the onnx engine", hint="valid: auto, cpu, cuda, cuda:N")
         return "cuda" if usable and wanted != "cpu" else "cpu"
 
-    def _session(self, path: Path) -> onnxruntime.InferenceSession:
+    def _session(self, path: Path, more: Path | None = None) -> onnxruntime.InferenceSession:
+        """Load a graph. more: nodes and outputs to add, where there is such a file: two messages of protobuf, one behind the other, are one."""
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self.settings.thread_count()
         options.log_severity_level = 3
@@ -98,6 +104,7 @@ class OnnxEngine:
         if not path.is_file():
             raise ModelError(f"{path}: missing", hint="install rankclip again" if "mini" in str(path) else "fetch the model again")
         try:
-            return onnxruntime.InferenceSession(os.fspath(path), options, providers=providers)
+            graph = path.read_bytes() + more.read_bytes() if more is not None and more.is_file() else os.fspath(path)
+            return onnxruntime.InferenceSession(graph, options, providers=providers)
         except Exception as error:  # the runtime's own errors have no common base
             raise ModelError(f"{path}: cannot be loaded ({str(error).splitlines()[0][:160]})", hint="run: rankclip doctor") from error

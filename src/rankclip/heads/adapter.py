@@ -22,7 +22,7 @@ import numpy as np
 
 from rankclip.errors import ModelError
 from rankclip.heads import kernel
-from rankclip.heads.kernel import KERNELS, Kernel
+from rankclip.heads.kernel import KERNELS, Regression
 from rankclip.heads.packs import Pack
 from rankclip.heads.wording import Wording, order
 from rankclip.instructions import Instruction, parse
@@ -184,13 +184,16 @@ class Adapter:
         """Whether the network has a share in a task's scores; a head need not hold one."""
         return task.share > 0 or task.name not in self._kernels
 
-    def joined(self, task: Task, scores: np.ndarray, pooled: np.ndarray, facts: np.ndarray) -> np.ndarray:
-        """Mix the network's scores, float32 [N], with the task's kernel regression. pooled: float32 [N, D]. facts: float32 [N, 7], NaN where unknown."""
+    def joined(self, task: Task, scores: np.ndarray, pooled: np.ndarray, measured: np.ndarray) -> np.ndarray:
+        """Mix the network's scores, float32 [N], with the task's kernel regression.
+
+        pooled: float32 [N, D]. measured: float32 [N, 7 + S], pixel facts and stages, NaN where unknown.
+        """
         beside = self._kernels.get(task.name)
-        return scores if beside is None else mixed(scores, beside.scores(pooled, facts), task.share)
+        return scores if beside is None else mixed(scores, beside.scores(pooled, measured), task.share)
 
     @cached_property
-    def _kernels(self) -> dict[str, Kernel]:
+    def _kernels(self) -> dict[str, Regression]:
         return kernel.read_bytes(self.pack.file(KERNELS).read_bytes()) if KERNELS in self.pack.card.files else {}
 
     def applies(self, task: Task, pooled: np.ndarray, embed: Embed, text: str, null: tuple[float, float]) -> np.ndarray | None:

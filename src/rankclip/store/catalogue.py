@@ -225,6 +225,22 @@ class Catalogue:
         """Return the contents of which only a part could be read."""
         return [row[0] for row in self.connection.execute("SELECT id FROM content WHERE truncated")]
 
+    def put_stages(self, space: int, contents: np.ndarray, means: np.ndarray, scales: np.ndarray) -> None:
+        """Keep what inner stages saw of some contents.    contents: int64 [B]. means: int8 [B, S], in steps of scales: float32 [B]."""
+        self.connection.executemany("INSERT OR REPLACE INTO stage (space, content, scale, means) VALUES (?, ?, ?, ?)",
+                                    [(space, *row) for row in zip(contents.tolist(), scales.tolist(), map(bytes, means), strict=True)])  # fmt: skip
+
+    def stages(self, space: int, contents: list[int]) -> dict[int, np.ndarray]:
+        """Return what inner stages saw of those contents that have it, float32 [S] each."""
+        found = {}
+        for start in range(0, len(contents), 500):
+            some = contents[start : start + 500]
+            marks = ",".join("?" * len(some))
+            for content, scale, means in self.connection.execute(f"SELECT content, scale, means FROM stage WHERE space = ? AND content IN ({marks})",
+                                                                 (space, *some)):  # fmt: skip
+                found[content] = np.frombuffer(means, np.int8) * np.float32(scale)
+        return found
+
     # ------------------------------------------------------------ spaces and texts
 
     def space_row(self, space: Space) -> tuple[int, int, int, int]:

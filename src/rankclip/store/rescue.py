@@ -25,7 +25,7 @@ from rankclip.store.vectors import POOLED, TOKENS, full
 
 # table -> its key, along which it is read
 TABLES = {"folder": ("id",), "content": ("id",), "file": ("id",), "failure": ("file",), "space": ("id",), "batch": ("space", "part", "first"),
-          "text": ("space", "text")}  # fmt: skip
+          "text": ("space", "text"), "stage": ("space", "content")}  # fmt: skip
 DAMAGE = (sqlite3.DatabaseError, UnicodeDecodeError)  # the latter where SQLite's message quotes damaged text
 DAMAGE_SIGNS = ("no such", "decode")  # in errors that may also mean that another process is at work
 KEPT = f"{NAME}.damaged"
@@ -36,6 +36,7 @@ TIDY = (
     "DELETE FROM file WHERE content = 0 AND id NOT IN (SELECT file FROM failure)",
     "DELETE FROM batch WHERE space NOT IN (SELECT id FROM space)",
     "DELETE FROM text WHERE space NOT IN (SELECT id FROM space)",
+    "DELETE FROM stage WHERE space NOT IN (SELECT id FROM space) OR content NOT IN (SELECT id FROM content)",
     "UPDATE change SET files = abs(random()) / 2",  # no snapshot of the old files may pass for current
 )
 

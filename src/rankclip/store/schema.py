@@ -69,7 +69,16 @@ def first(connection: sqlite3.Connection) -> None:
             connection.execute(statement)
 
 
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (first,)
+def stages(connection: sqlite3.Connection) -> None:
+    """Add what inner stages of an image tower see of a photo; photos that were embedded before have none."""
+    connection.execute(
+        "CREATE TABLE stage (space INTEGER NOT NULL REFERENCES space (id) ON DELETE CASCADE, "
+        "content INTEGER NOT NULL REFERENCES content (id) ON DELETE CASCADE, "
+        "scale REAL NOT NULL, means BLOB NOT NULL, PRIMARY KEY (space, content)) WITHOUT ROWID"  # means: int8 [S], in steps of scale
+    )
+
+
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (first, stages)
 VERSION = len(MIGRATIONS)
 
 

@@ -30,7 +30,7 @@ from rankclip.store.catalogue import NAME, Catalogue
 from rankclip.store.lock import WriterLock
 from rankclip.store.points import reach
 from rankclip.store.snapshot import Snapshot
-from rankclip.store.vectors import POOLED, TOKENS, Rows, pooled_block, tokens_block
+from rankclip.store.vectors import POOLED, TOKENS, Rows, pooled_block, quantize, tokens_block
 from rankclip.types import FileStamp, PhotoFacts, Space
 
 SYNC_SECONDS = 10.0  # a power cut loses at most this much; a killed process loses nothing that was committed
@@ -57,6 +57,7 @@ class Batch:
     pooled: np.ndarray | None = None  # float32 [B, D], rows belong to `embedded`
     tokens: np.ndarray | None = None  # float32 [B, P, W]
     embedded: Sequence[bytes] = ()  # digests, one a row
+    stages: np.ndarray | None = None  # float32 [B, S]
 
 
 class Store:
@@ -165,6 +166,8 @@ class Store:
         self._append_part(Rows(folder, space, POOLED), number, rows, pooled_block(batch.pooled, contents))
         if batch.tokens is not None:
             self._append_part(Rows(folder, space, TOKENS), number, token_rows, tokens_block(batch.tokens, contents))
+        if batch.stages is not None:
+            self.catalogue.put_stages(number, contents, *quantize(batch.stages))
         reach("rows-written")
 
     def _append_part(self, files: Rows, number: int, first: int, block: list[np.ndarray]) -> None:
@@ -326,6 +329,13 @@ class View:
         found = self.master[rows].astype(np.float32)  # [K, D]
         found /= np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
         return found
+
+    def read_stages(self, contents: np.ndarray) -> np.ndarray:
+        """Return what inner stages of the tower saw of some contents, float32 [K, S], NaN where that is not known; S is 0 where it is known of none."""
+        with self.store.catalogue.named():
+            found = self.store.catalogue.stages(self.number, np.unique(contents).tolist())
+        unknown = np.full(len(next(iter(found.values()), ())), np.nan, np.float32)  # [S]
+        return np.array([found.get(content, unknown) for content in contents.tolist()], np.float32).reshape(len(contents), len(unknown))
 
     def read_tokens(self, rows: np.ndarray) -> np.ndarray:
         """Return the tokens of some token rows, float32 [K, P, W]."""

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from rankclip.errors import InputError
 from rankclip.evaluation import ranking as metrics
 from rankclip.heads.adapter import Task, mixed
-from rankclip.heads.kernel import Kernel
+from rankclip.heads.kernel import Regression
 from rankclip.training import kernels, runs
 from rankclip.training.baselines import baselines
 from rankclip.training.models.adapter import AdapterFull, AdapterLite, LiteConfig, LossConfig, bradley_terry, loss
@@ -71,7 +71,7 @@ class Outcome:
     graph: bytes
     tasks: list[Task]
     config: Config
-    kernels: dict[str, Kernel] = field(default_factory=dict)
+    kernels: dict[str, Regression] = field(default_factory=dict)
 
     @property
     def report(self) -> dict[str, Any]:
@@ -292,15 +292,15 @@ class Completed:
     """A trained task with its intervals and figures, and the kernel regression beside the network; duels have none."""
 
     task: Task
-    kernel: Kernel | None
+    kernel: Regression | None
 
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
     """A task's kernel regression without the photos that calibrate, and with them: intervals are those of the first, answers those of the second."""
 
-    apart: Kernel
-    whole: Kernel
+    apart: Regression
+    whole: Regression
     alone: bool = False  # whatever the network would add
 
 
@@ -317,15 +317,15 @@ def completed(one: TaskData, data: Data, scores: np.ndarray, base: dict[str, dic
     if not config.kernel:
         task = calibrated(one, scores)
         return Completed(dataclasses.replace(task, figures=measured(one, task, scores, base)), None)
-    pooled, facts = data.features.pooled[one.rows], data.features.facts[one.rows]
+    pooled, beside = data.features.pooled[one.rows], data.features.measured[one.rows]
     if fitted is None:
-        fitted = Fitted(kernels.fit(one, pooled, facts, seed=config.seed), kernels.fit(with_calibration(one), pooled, facts, seed=config.seed))
-    apart, beside = (kernel.scores(pooled, facts) for kernel in (fitted.apart, fitted.whole))
-    task = dataclasses.replace(one.task, share=0.0 if fitted.alone else kernels.share_of_network(one, scores, beside))
+        fitted = Fitted(kernels.fit(one, pooled, beside, seed=config.seed), kernels.fit(with_calibration(one), pooled, beside, seed=config.seed))
+    apart, whole = (kernel.scores(pooled, beside) for kernel in (fitted.apart, fitted.whole))
+    task = dataclasses.replace(one.task, share=0.0 if fitted.alone else kernels.share_of_network(one, scores, whole))
     task = calibrated(dataclasses.replace(one, task=task), mixed(scores, apart, task.share))
     valid = one.of(VAL)
-    alone = {name: metrics.srcc(one.values[valid], part[valid]) for name, part in (("network", scores), ("kernel regression", beside))}
-    figures = measured(one, task, mixed(scores, beside, task.share), base) | {"SRCC alone": alone, "share of the network": task.share}
+    alone = {name: metrics.srcc(one.values[valid], part[valid]) for name, part in (("network", scores), ("kernel regression", whole))}
+    figures = measured(one, task, mixed(scores, whole, task.share), base) | {"SRCC alone": alone, "share of the network": task.share}
     return Completed(dataclasses.replace(task, figures=figures), fitted.whole)
 
 

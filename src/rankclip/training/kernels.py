@@ -9,13 +9,14 @@ import numpy as np
 
 from rankclip.collection.features import FeatureTable
 from rankclip.evaluation import ranking as metrics
-from rankclip.heads.kernel import Kernel, fact_columns, rows, similarity
+from rankclip.heads.kernel import FACTS, Kernel, Scale, fact_columns, rows, similarity
 from rankclip.training.tasks import TRAIN, VAL, TaskData
 
 CENTRES = (256, 1_024)  # training photos at most that others are compared with: the few, where they do as well
 AS_WELL = 0.005  # of the labels' variance
 ROWS = 20_000  # training photos at most that are fitted to: 160 MB for their similarities
 FACT_WEIGHTS = (0.0, 0.5, 1.0, 3.0)  # size of the pixel facts beside the embedding, which has size one
+STAGE_WEIGHTS = (0.0, 1.0, 2.0)  # the same of the inner stages
 GAMMAS = (0.05, 0.25, 0.5, 1.0)  # the first is nearly linear
 LINEAR = 0.1
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
@@ -44,17 +45,19 @@ class Taught:
     labels: int
 
 
-def fit(one: TaskData, pooled: np.ndarray, facts: np.ndarray, *, seed: int = 0) -> Kernel:
-    """Fit on training photos; width, strength and the weight of the facts are those with the least squared error in five folds by group.
+def fit(one: TaskData, pooled: np.ndarray, measured: np.ndarray, *, seed: int = 0, stages: Sequence[float] = STAGE_WEIGHTS) -> Kernel:
+    """Fit on training photos; width, strength and the weights of facts and stages are those with the least squared error in five folds by group.
 
-    Validation photos are left for measuring. pooled: float32 [n, D], facts: float32 [n, 7] of all rows of the task; facts are left out where a
-    training photo lacks them.
+    Validation photos are left for measuring. pooled: float32 [n, D], measured: float32 [n, 7 + S], facts and stages of all rows of the task; either is
+    left out where a training photo lacks it. stages: the weights of the stages to choose from, rising.
     """
     used = np.unique(taught_rows(one, one.of(TRAIN)))
-    weights = FACT_WEIGHTS if np.isfinite(facts[used]).all() else FACT_WEIGHTS[:1]
+    whole = np.isfinite(measured[used]).all(axis=0)  # bool [7 + S]
+    weights = [(fact, stage) for fact in FACT_WEIGHTS[: None if whole[:FACTS].all() else 1]
+               for stage in (stages if len(whole) > FACTS and whole[FACTS:].all() else (0.0,))]  # fmt: skip
     counts = CENTRES if len(used) > CENTRES[0] else CENTRES[:1]
     few, *many = (
-        min((found for weight in weights for found in fits(one, pooled, facts, weight, count, seed)), key=lambda found: found.error) for count in counts
+        min((found for weight in weights for found in fits(one, pooled, measured, weight, count, seed)), key=lambda found: found.error) for count in counts
     )
     spare = AS_WELL * float(np.var(one.task.standardised(one.values)[one.of(TRAIN)]))
     return next((found.kernel for found in many if found.error < few.error - spare), few.kernel)
@@ -65,14 +68,14 @@ def taught_rows(one: TaskData, train: np.ndarray) -> np.ndarray:
     return train if one.drops is None else np.concatenate([train, one.drops.better, one.drops.worse])
 
 
-def fits(one: TaskData, pooled: np.ndarray, facts: np.ndarray, weight: float, count: int, seed: int) -> Iterator[Fit]:
-    """All widths and strengths at one weight of the facts, with at most `count` centres."""
+def fits(one: TaskData, pooled: np.ndarray, measured: np.ndarray, weight: tuple[float, float], count: int, seed: int) -> Iterator[Fit]:
+    """All widths and strengths at one weight of the facts and one of the stages, with at most `count` centres."""
     rng = np.random.default_rng(seed)
     train, wanted = rng.permutation(one.of(TRAIN))[:ROWS], one.task.standardised(one.values).astype(np.float64)
     used = taught_rows(one, train)
-    columns = fact_columns(facts[np.unique(used)])
-    mean, std = np.nan_to_num(columns.mean(axis=0)), np.nan_to_num(columns.std(axis=0)) + np.float32(1e-4)
-    x = rows(pooled, facts, weight, mean, std)
+    known = measured[np.unique(used)]
+    facts, stages = scale_of(fact_columns(known[:, :FACTS]), weight[0]), scale_of(known[:, FACTS:], weight[1])
+    x = rows(pooled, measured, facts, stages)
     chosen = x[central(train, used, count, rng)]
     steps = np.maximum(np.abs(chosen).max(axis=0) / 127, 1e-8).astype(np.float32)
     centres = np.rint(chosen / steps).astype(np.int8)
@@ -83,7 +86,12 @@ def fits(one: TaskData, pooled: np.ndarray, facts: np.ndarray, weight: float, co
         whitened = whitening(similarity(near, near, gamma, LINEAR))  # [M, R]
         phi = (similarity(x[place[0]].astype(np.float64), near, gamma, LINEAR) @ whitened)[place[1]]  # [u, R]
         for solution, error in solutions(taught(one, phi, train, wanted - bias, folds)):
-            yield Fit(Kernel(centres, steps, (whitened @ solution).astype(np.float32), bias, gamma, LINEAR, weight, mean, std), error)
+            yield Fit(Kernel(centres, steps, (whitened @ solution).astype(np.float32), bias, gamma, LINEAR, *facts, *stages), error)
+
+
+def scale_of(columns: np.ndarray, weight: float) -> Scale:
+    """What some columns of the training photos are standardised by.    columns: float32 [u, C]."""
+    return Scale(weight, np.nan_to_num(columns.mean(axis=0)), np.nan_to_num(columns.std(axis=0)) + np.float32(1e-4))
 
 
 def central(train: np.ndarray, used: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:

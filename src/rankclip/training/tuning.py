@@ -160,7 +160,7 @@ def scatters(data: Data, outcome: Outcome) -> dict[str, bytes]:
             rows = one.rows[valid]
             scores = graph_scores(outcome.graph, data, rows, task.instruction)
             if (beside := outcome.kernels.get(task.name)) is not None:
-                scores = mixed(scores, beside.scores(data.features.pooled[rows], data.features.facts[rows]), task.share)
+                scores = mixed(scores, beside.scores(data.features.pooled[rows], data.features.measured[rows]), task.share)
             found[f"{task.name}.png"] = plots.scatter(one.values[valid], task.values(scores), title=task.instruction, unit=task.unit)
     return found
 
