@@ -13,12 +13,13 @@ from rankclip.store.store import Batch, NewFile, Store
 from rankclip.types import FileStamp, PhotoFacts, PixelFacts
 
 ROWS_AT_ONCE = 5_000
+STAGES = 416  # columns of inner stages that rankclip-mini gives
 FILES_IN_FOLDER = 500
 FACTS = PhotoFacts(4032, 3024, "JPEG", "2021-07-03T12:00:00", "ACME One", None, None, PixelFacts(0.5, 0.2, 0.3, 0.2, 0.0, 2.0, 0.01))
 
 
 def make_store(folder: Path, rows: int, *, model: str = "rankclip-mini", root: str = "/photos", tokens: bool = False) -> None:
-    """Fill a store with random unit rows, and patch tokens if wanted, for photos that do not exist; kept when it is there with as many rows."""
+    """Fill a store with random unit rows, and patch tokens and inner stages if wanted, for photos that do not exist; kept when it is there with as many rows."""
     backbone = find(model)
     if Store.exists(folder):
         with Store.open(folder) as store:
@@ -33,7 +34,8 @@ def make_store(folder: Path, rows: int, *, model: str = "rankclip-mini", root: s
             files = [new_file(number, root) for number in range(first, first + count)]
             shape = (count, backbone.patches, backbone.token_width)
             patches = rng.standard_normal(shape, np.float32) if tokens else None
-            store.add(backbone.space, Batch(files, pooled, patches, [file.digest for file in files]))
+            stages = rng.standard_normal((count, STAGES), np.float32) if tokens else None
+            store.add(backbone.space, Batch(files, pooled, patches, [file.digest for file in files], stages))
 
 
 def new_file(number: int, root: str) -> NewFile:

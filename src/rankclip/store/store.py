@@ -178,13 +178,6 @@ class Store:
                                           (number, files.part, first, count, checksums))  # fmt: skip
         self.catalogue.connection.execute(f"UPDATE space SET {column} = ? WHERE id = ?", (first + count, number))
 
-    def add_tokens(self, space: Space, tokens: np.ndarray, contents: np.ndarray) -> None:
-        """Append patch tokens for contents whose embedding is there already. tokens: float32 [B, P, W]; contents: int64 [B]."""
-        with self.catalogue.named(), Transaction(self.catalogue):
-            number, _, token_rows, generation = self.catalogue.space_row(space)
-            self._append_part(Rows(self.space_folder(space, generation), space, TOKENS), number, token_rows, tokens_block(tokens, contents))
-        self._unsynced.add(space.fingerprint)
-
     def add_failure(self, folder: str, name: str, stamp: FileStamp, kind: str, reason: str) -> None:
         """Remember that a file could not be read, until it changes."""
         with self.catalogue.named(), Transaction(self.catalogue, files=True):
