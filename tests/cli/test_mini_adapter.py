@@ -1,6 +1,7 @@
 """The shipped adapter: which instructions reach it, without torch, and large photos above their blurred copies."""
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -9,12 +10,14 @@ import pytest
 from PIL import Image, ImageFilter
 from tests.conftest import Run, rankclip_command, subprocess_environment
 
+from rankclip.backbones import specs
 from rankclip.collection import Collection
 from rankclip.heads import packs
 from rankclip.heads.adapter import Adapter, Match
 from rankclip.instructions import parse
 from rankclip.photos import samples
 from rankclip.settings import DEFAULT_MODEL, Settings
+from rankclip.store.store import Store
 
 BY_HAND = Path(__file__).parents[2] / "examples/train_adapter/instructions.tsv"
 WRONG = 0.03  # of the half that nobody looked at while the words were collected
@@ -115,3 +118,17 @@ def test_large_photos_rank_above_their_blurred_copies(run: Run, folder: Path) ->
 def grainy(image: Image.Image, strength: float) -> Image.Image:
     grain = np.random.default_rng(0).standard_normal((image.height, image.width, 1), np.float32) * strength
     return Image.fromarray(np.clip(np.asarray(image, np.float32) + grain, 0, 255).astype(np.uint8))
+
+
+def test_quality_is_read_from_inner_stages_too(run: Run, pictures: Path, tmp_path: Path) -> None:
+    """They are stored with every photo; without them a head still answers, but not the same."""
+    asked = ("rank", "photos", "Rank the technical quality of the photos", "--json")
+    before = {one["path"]: one["value"] for one in map(json.loads, run(*asked).lines)}
+    with Store.open(tmp_path / "store", write=True) as store:
+        view = store.view(specs.find(DEFAULT_MODEL).space)
+        stages = view.read_stages(view.contents)
+        assert stages.shape == (view.rows, 88 + 120 + 208) and np.isfinite(stages).all()
+        store.catalogue.connection.execute("DELETE FROM stage")
+    shutil.rmtree(tmp_path / "store/scores")
+    after = {one["path"]: one["value"] for one in map(json.loads, run(*asked).lines)}
+    assert set(after) == set(before) and max(abs(after[path] - before[path]) for path in before) > 1
