@@ -13,6 +13,7 @@ from torch import nn
 
 import evaluate
 import export
+import inference
 from image import Corpus
 
 SPEED_BATCH, SPEED_ROUNDS = 32, 12
@@ -130,7 +131,7 @@ def ages(corpus: Corpus, session, size: int, packs: tuple[str, ...] = ("utkface"
 
 def parity(folder: Path, views: np.ndarray, texts: list[str]) -> list[Figure]:
     """How far the shipped int8 graphs are from the float ones."""
-    small, full = (export.run_image(export.session(folder / name), views) for name in (export.IMAGE, "image_fp32.onnx"))
+    small, full = (export.run_image(export.session(folder / name), views) for name in (inference.INFERENCE, "image_fp32.onnx"))
     some, every = (export.run_text(export.session(folder / name), texts) for name in (export.TEXT, "text_fp32.onnx"))
     flat = [np.asarray(tokens, np.float32).reshape(len(views), -1) for tokens in (small[1], full[1])]
     agree = (flat[0] * flat[1]).sum(-1) / np.linalg.norm(flat[0], axis=-1) / np.linalg.norm(flat[1], axis=-1)
@@ -146,7 +147,7 @@ def speed(folder: Path, views: np.ndarray, threads: int = 2) -> list[Figure]:
     export.run_text(text, ["older faces first"])
     cold = time.perf_counter() - began
     warm = min(_timed(lambda: export.run_text(text, ["older faces first"])) for _ in range(20))
-    image = export.session(folder / export.IMAGE, threads)
+    image = export.session(folder / inference.INFERENCE, threads)
     batch = views[:SPEED_BATCH]
     best = min(_timed(lambda: image.run(None, {"pixels": batch})) for _ in range(SPEED_ROUNDS))
     return [

@@ -109,7 +109,7 @@ def session(path: Path, threads: int = 2) -> onnxruntime.InferenceSession:
 
 
 def run_image(found: onnxruntime.InferenceSession, views: np.ndarray, batch: int = 32) -> tuple[np.ndarray, np.ndarray]:
-    parts = [found.run(None, {"pixels": views[i : i + batch]}) for i in range(0, len(views), batch)]
+    parts = [found.run(["embedding", "tokens"], {"pixels": views[i : i + batch]}) for i in range(0, len(views), batch)]
     return np.concatenate([a for a, _ in parts]), np.concatenate([b.astype(np.float16) for _, b in parts])
 
 

@@ -21,9 +21,9 @@ import card as card_stage
 import evaluate
 import export as export_stage
 import image as image_stage
+import inference
 import runs
 import sentences as sentence_stage
-import stages as inner_stages
 import teacher as teacher_stage
 import text as text_stage
 import tune as tune_stage
@@ -104,7 +104,7 @@ class Run:
         sample = rng.choice(corpus.split("train", *image_stage.TRAIN_PACKS), export_stage.CALIBRATION_PHOTOS, replace=False)
         views = corpus.plain(list(sample), self.image.size)
         export_stage.export_image(image_tower, views, folder, export_stage.Config())
-        inner_stages.write(folder)
+        inference.write(folder)
         export_stage.export_text(text_tower, folder, export_stage.Config())
         write_text_tower(text_tower, folder / export_stage.TRAINABLE, export_stage.LICENCE)
         session = export_stage.session(folder / export_stage.TEXT)

@@ -29,11 +29,11 @@ def test_the_card_says_what_the_files_hold() -> None:
     assert mini.patches <= 49 and mini.token_width <= 192 and mini.null[1] > 0
     assert mini.folder is not None
     assert sum(path.stat().st_size for path in mini.folder.iterdir()) <= MODEL_BYTES
-    assert {path.name for path in mini.folder.iterdir()} == {"card.json", "image.onnx", "stages.onnx", "text.onnx"}
+    assert {path.name for path in mini.folder.iterdir()} == {"card.json", "image.onnx", "inference.onnx", "text.onnx"}
 
 
 def test_inner_stages_are_given_beside_what_the_graph_gave_before(tmp_path: Path) -> None:
-    """stages.onnx only adds an output: embedding and tokens stay as they are, to the bit, and so do stores and heads."""
+    """inference.onnx is quicker and has an output more; embedding and tokens are those of image.onnx, to the bit, and so stores and heads stay right."""
     from rankclip.engines.onnx_engine import OnnxEngine
 
     mini, settings = specs.find(DEFAULT_MODEL), Settings(threads=1)

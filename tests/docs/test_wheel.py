@@ -21,7 +21,7 @@ DATA = {
     "rankclip/training/generator/words.txt",
 }
 EXPECTED = re.compile(
-    r"rankclip/[\w/]+\.(py|tsv|txt|txt\.gz|json|toml)|rankclip/py\.typed|rankclip/backbones/data/NOTICE|rankclip/backbones/mini/(image|stages|text)\.onnx"
+    r"rankclip/[\w/]+\.(py|tsv|txt|txt\.gz|json|toml)|rankclip/py\.typed|rankclip/backbones/data/NOTICE|rankclip/backbones/mini/(image|inference|text)\.onnx"
     r"|rankclip/heads/bundled/[\w-]+/(card\.json|head\.onnx|[\w-]+\.npz)"
     r"|rankclip-[\w.]+\.data/data/share/man/man1/rankclip\.1"
     r"|rankclip-[\w.]+\.dist-info/(METADATA|WHEEL|RECORD|entry_points\.txt|licenses/LICENSE(-WEIGHTS)?)"
@@ -58,7 +58,7 @@ def test_every_module_is_in_it_and_nothing_else(content: dict[str, int]) -> None
 def test_the_model_is_whole_and_small_where_it_is_there(content: dict[str, int]) -> None:
     model = {name: size for name, size in content.items() if name.startswith(MINI)}
     if (ROOT / "src" / MINI / "card.json").is_file():
-        assert {f"{MINI}{name}" for name in ("card.json", "image.onnx", "stages.onnx", "text.onnx")} <= set(model) and sum(model.values()) <= MODEL_BYTES
+        assert {f"{MINI}{name}" for name in ("card.json", "image.onnx", "inference.onnx", "text.onnx")} <= set(model) and sum(model.values()) <= MODEL_BYTES
     assert [name for name, size in content.items() if size > SMALL and name not in model and not name.startswith(HEADS)] == []
 
 

@@ -21,7 +21,7 @@ from rankclip.settings import Settings
 from rankclip.types import Features
 
 IMAGE, TEXT = "image.onnx", "text.onnx"
-STAGES = "stages.onnx"  # nodes to be added to the image graph: means of inner stages. A file of its own, so that the graph with the weights stays as it is
+INFERENCE = "inference.onnx"  # the image graph as it is run, where there is one; its weights are references into image.onnx
 TEXTS_AT_ONCE = 64
 PHOTOS_AT_ONCE = 8  # on a CPU: 32 take three times the memory (784 against 242 MiB, measured) and a tenth more time
 
@@ -70,7 +70,7 @@ class OnnxEngine:
 
     @cached_property
     def _image(self) -> onnxruntime.InferenceSession:
-        return self._session(self.folder / IMAGE, self.folder / STAGES)
+        return self._session(self.folder / (INFERENCE if (self.folder / INFERENCE).is_file() else IMAGE))
 
     @cached_property
     def _outputs(self) -> list[str]:
@@ -90,8 +90,7 @@ class OnnxEngine:
             raise ModelError(f"device {wanted!r} is not known to the onnx engine", hint="valid: auto, cpu, cuda, cuda:N")
         return "cuda" if usable and wanted != "cpu" else "cpu"
 
-    def _session(self, path: Path, more: Path | None = None) -> onnxruntime.InferenceSession:
-        """Load a graph. more: nodes and outputs to add, where there is such a file: two messages of protobuf, one behind the other, are one."""
+    def _session(self, path: Path) -> onnxruntime.InferenceSession:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self.settings.thread_count()
         options.log_severity_level = 3
@@ -104,7 +103,6 @@ class OnnxEngine:
         if not path.is_file():
             raise ModelError(f"{path}: missing", hint="install rankclip again" if "mini" in str(path) else "fetch the model again")
         try:
-            graph = path.read_bytes() + more.read_bytes() if more is not None and more.is_file() else os.fspath(path)
-            return onnxruntime.InferenceSession(graph, options, providers=providers)
+            return onnxruntime.InferenceSession(os.fspath(path), options, providers=providers)
         except Exception as error:  # the runtime's own errors have no common base
             raise ModelError(f"{path}: cannot be loaded ({str(error).splitlines()[0][:160]})", hint="run: rankclip doctor") from error
