@@ -1,6 +1,6 @@
 """Tables of the catalogue and the numbered migrations that make them.
 
-Each migration runs in one transaction together with the record that it ran (SQLite's user_version). A newer schema is refused, untouched.
+Migrations run in one transaction together with the record that they ran (SQLite's user_version). A newer schema is refused, untouched.
 Paths and names are TEXT where they are UTF-8 and BLOB where they are not.
 """
 
@@ -110,16 +110,17 @@ def pending(connection: sqlite3.Connection) -> list[int]:
 
 
 def migrate(connection: sqlite3.Connection) -> None:
-    """Run what is pending, each migration whole or not at all."""
-    for number in pending(connection):
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            if version(connection) < number:  # another process may have been quicker
-                MIGRATIONS[number - 1](connection)
-                connection.execute(f"PRAGMA user_version = {number}")
-            reach("migration")
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:  # a full disk has ended it already
-                connection.execute("ROLLBACK")
-            raise
+    """Run all that is pending, whole or not at all: a disk that gets full leaves no store of an earlier format."""
+    if not pending(connection):
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for number in pending(connection):  # another process may have been quicker
+            MIGRATIONS[number - 1](connection)
+            connection.execute(f"PRAGMA user_version = {number}")
+        reach("migration")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:  # a full disk has ended it already
+            connection.execute("ROLLBACK")
+        raise
