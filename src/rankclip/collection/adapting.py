@@ -10,12 +10,12 @@ import numpy as np
 
 from rankclip import scoring
 from rankclip.collection import features, subjects
-from rankclip.collection.features import FACTS
 from rankclip.collection.galleries import Embedded
 from rankclip.collection.ranking import RankOptions, cut_short, wanted
 from rankclip.engines.base import Engine, text_states
 from rankclip.errors import ModelError
 from rankclip.heads import packs
+from rankclip.heads.kernel import FACTS
 from rankclip.instructions import Instruction
 from rankclip.store.store import Store, View
 from rankclip.types import Explanation, Progress, Ranking, Space

@@ -6,10 +6,10 @@ from dataclasses import astuple, dataclass
 
 import numpy as np
 
+from rankclip.heads.kernel import FACTS
 from rankclip.store.store import Store, View
 from rankclip.types import PhotoFacts, PixelFacts
 
-FACTS = len(PixelFacts.__slots__)  # width of the pixel facts
 NO_FACTS = PixelFacts(*[float("nan")] * FACTS)
 
 

@@ -13,12 +13,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rankclip.types import PixelFacts
+
 KERNELS = "kernels.npz"
 BATCH = 8_192
 CONTRAST, SHARPNESS, NOISE = 1, 5, 6  # columns of `PixelFacts`
 DETAIL = np.float32(5.0)  # size of the two columns of detail beside the others
 FARTHEST = 3.0  # spreads from the mean: a photo with stranger facts counts as one that far away
-FACTS = 7  # columns of pixel facts; behind them are those of the stages
+FACTS = len(PixelFacts.__slots__)  # columns of pixel facts; behind them are those of the stages
 
 
 class Scale(NamedTuple):
